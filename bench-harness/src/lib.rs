@@ -1,0 +1,3 @@
+//! The library behind the `bench-harness` command.
+
+pub mod record;
