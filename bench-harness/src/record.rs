@@ -1,9 +1,68 @@
 //! The recording in memory: observations as they are made, before and after they are files.
 //!
-//! `store` turns these into `samples.csv` and back; everything that is printed or drawn is computed from them.
+//! `store` turns these into `samples.csv` and `run.json` and back; everything that is printed or drawn is computed
+//! from them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::warning::Warning;
 
 /// Version of the recording's files. Raised when a column or a key changes its meaning.
 pub const SCHEMA: u32 = 1;
+
+/// The target that every ratio is to.
+pub const BASELINE: &str = "native";
+
+/// Experiment of the rows that tell what the harness itself costs: no target is compared there.
+pub const HARNESS: &str = "harness";
+
+/// Metrics that the summary or the reports treat by name. All others are shown as they are.
+pub mod metric {
+    /// Start to the first byte of output.
+    pub const READY: &str = "ready_ns";
+    /// Start to the instance being gone and its exit status known.
+    pub const EXIT: &str = "exit_ns";
+    /// The workload's end to nothing of the instance being left.
+    pub const TEARDOWN: &str = "teardown_ns";
+    /// What a named phase of the start begins with: `phase.clone_ns`.
+    pub const PHASE_PREFIX: &str = "phase.";
+    /// Proportional set size of all processes of an instance.
+    pub const PSS: &str = "pss_bytes";
+    /// Unique set size of all processes of an instance.
+    pub const USS: &str = "uss_bytes";
+    /// Resident set size of all processes of an instance.
+    pub const RSS: &str = "rss_bytes";
+    /// Memory charged to an instance's cgroup.
+    pub const CGROUP: &str = "cgroup_bytes";
+    /// Memory of the host in use while `iteration` instances run (0: none yet): the points of one curve a block.
+    ///
+    /// The points are the observations; [`MARGINAL`] is computed from them.
+    pub const HOST_USED: &str = "host_used_bytes";
+    /// Slope of [`HOST_USED`] over the number of running instances.
+    pub const MARGINAL: &str = "marginal_bytes";
+    /// Time of one operation, measured by the workload.
+    pub const TIME_PER_OP: &str = "time_per_op_ns";
+    /// Time between the workload's begin and end marks, measured by the host.
+    pub const HOST_WALL: &str = "host_wall_ns";
+    /// In the experiment [`super::HARNESS`]: what the harness itself spends inside one measured window.
+    pub const WINDOW_COST: &str = "window_cost_ns";
+    /// In the experiment [`super::HARNESS`]: smallest step of the host's clock that was seen.
+    pub const CLOCK_STEP: &str = "clock_step_ns";
+
+    /// The metric whose row stands for a whole launch that failed or was skipped.
+    pub fn main_of(experiment: &str) -> &'static str {
+        match experiment {
+            "memory" => PSS,
+            "overhead" => TIME_PER_OP,
+            super::HARNESS => WINDOW_COST,
+            _ => READY,
+        }
+    }
+}
 
 /// What became of one observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +77,45 @@ pub enum Status {
     Skipped,
 }
 
+impl Status {
+    /// The word that stands for it in `samples.csv`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warmup => "warmup",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// Whether a row of this status carries a value.
+    pub fn has_value(self) -> bool {
+        matches!(self, Self::Ok | Self::Warmup)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A word that is not a [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no status; known are ok, warmup, failed and skipped")]
+pub struct UnknownStatus(pub String);
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(word: &str) -> Result<Self, UnknownStatus> {
+        [Self::Ok, Self::Warmup, Self::Failed, Self::Skipped]
+            .into_iter()
+            .find(|status| status.word() == word)
+            .ok_or_else(|| UnknownStatus(word.to_owned()))
+    }
+}
+
 /// One observation: one row of `samples.csv`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -27,7 +125,7 @@ pub struct Sample {
     pub target: String,
     /// Name of the workload in the catalogue, or of the user's own program.
     pub workload: String,
-    /// For example `ready_ns` or `phase.clone_ns`.
+    /// For example `ready_ns` or `phase.clone_ns`; [`metric::main_of`] for a launch of which nothing came.
     pub metric: String,
     /// Unit of `value`: `ns`, `bytes`, `ns/op`, ...
     pub unit: String,
@@ -35,7 +133,7 @@ pub struct Sample {
     pub block: u32,
     /// Place of the target in its block, from 0.
     pub order: u32,
-    /// Number of the repetition within one launch, from 0.
+    /// Number of the repetition within one launch, from 0; of [`metric::HOST_USED`], how many instances run.
     pub iteration: u32,
     /// The value; `None` where `status` is `Failed` or `Skipped`.
     pub value: Option<f64>,
@@ -43,4 +141,155 @@ pub struct Sample {
     pub status: Status,
     /// Why there is no value, or a warning about one that there is.
     pub detail: String,
+}
+
+/// The state of the program's source when it was built.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commit {
+    /// Hash of the commit.
+    pub hash: String,
+    /// Whether files differed from it.
+    pub dirty: bool,
+}
+
+/// SHA-256 digests, in hexadecimal, of what ran.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Digests {
+    /// The program under test, the very bytes that every target ran.
+    pub workload: Option<String>,
+    /// The built-in guest of `microvm`.
+    pub guest: Option<String>,
+    /// The kernel of `microvm-linux`.
+    pub kernel: Option<String>,
+}
+
+/// What was read of the host. `None`: it could not be read, which is never the same as off or zero.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Host {
+    /// Name of the host.
+    pub hostname: Option<String>,
+    /// Name and version of the distribution.
+    pub os: Option<String>,
+    /// Release of the running kernel.
+    pub kernel: Option<String>,
+    /// Model name of the first CPU.
+    pub cpu_model: Option<String>,
+    /// Logical CPUs that are online.
+    pub cpus_online: Option<u32>,
+    /// Logical CPUs that this process may run on.
+    pub cpus_allowed: Option<u32>,
+    /// Size of the last-level cache.
+    pub llc_bytes: Option<u64>,
+    /// Whether the CPU says that it runs under a hypervisor.
+    pub virtualised: Option<bool>,
+    /// Kernel mitigations, by vulnerability, as the kernel words them.
+    pub mitigations: BTreeMap<String, String>,
+    /// Scaling governor.
+    pub governor: Option<String>,
+    /// Whether the CPU may raise its frequency by itself.
+    pub turbo: Option<bool>,
+    /// Whether two threads share a core.
+    pub smt: Option<bool>,
+    /// Transparent huge pages: `always`, `madvise` or `never`.
+    pub thp: Option<String>,
+    /// Whether KSM merges equal pages.
+    pub ksm: Option<bool>,
+    /// `v1`, `v2` or `hybrid`.
+    pub cgroup: Option<String>,
+    /// What KVM stands on: `vmx`, `svm`, `pvm`, ...
+    pub kvm: Option<String>,
+    /// Clock source of the kernel.
+    pub clock_source: Option<String>,
+    /// Smallest step of CLOCK_MONOTONIC that was seen.
+    pub clock_step_ns: Option<u64>,
+    /// Memory of the host.
+    pub memory_bytes: Option<u64>,
+    /// Memory that was available when the run began.
+    pub memory_available_bytes: Option<u64>,
+    /// Swap in use when the run began.
+    pub swap_used_bytes: Option<u64>,
+    /// One-minute load average when the run began.
+    pub load_1m: Option<f64>,
+    /// Effective user number of the harness.
+    pub uid: Option<u32>,
+}
+
+/// A target that was left out, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkippedTarget {
+    /// Name of the target.
+    pub target: String,
+    /// Why the host cannot run it.
+    pub reason: String,
+}
+
+/// A remark on how one target ran, for example without cgroup limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetNote {
+    /// Name of the target.
+    pub target: String,
+    /// The remark, one sentence.
+    pub note: String,
+}
+
+/// `run.json`: everything about a run that is not an observation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunInfo {
+    /// Schema number of the recording: [`SCHEMA`].
+    pub schema: u32,
+    /// Identifies the run; the same in every row of `samples.csv`.
+    pub run_id: String,
+    /// Arguments, the program's name first.
+    pub command_line: Vec<String>,
+    /// Seed of the order and of every resampling.
+    pub seed: u64,
+    /// `quick`, `standard` or `thorough`.
+    pub profile: String,
+    /// UTC, as `2026-01-31T12:00:00Z`.
+    pub started_utc: String,
+    /// UTC; `None` while it runs and where it was ended by force.
+    pub finished_utc: Option<String>,
+    /// Whether it ended before the plan did.
+    pub interrupted: bool,
+    /// Version of the harness.
+    pub version: String,
+    /// Source that it was built from, where known.
+    pub commit: Option<Commit>,
+    /// Digests of what ran.
+    pub digests: Digests,
+    /// The host when the run began.
+    pub host: Host,
+    /// What disturbs the measurement or its reading.
+    pub warnings: Vec<Warning>,
+    /// Targets that were left out.
+    pub skipped: Vec<SkippedTarget>,
+    /// Remarks on single targets.
+    pub notes: Vec<TargetNote>,
+    /// Repetition counts by workload, calibrated natively once and then the same for every target.
+    pub repetitions: BTreeMap<String, u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_is_read_back_from_its_word() {
+        for status in [Status::Ok, Status::Warmup, Status::Failed, Status::Skipped] {
+            assert_eq!(status.word().parse(), Ok(status));
+        }
+        assert_eq!("OK".parse::<Status>(), Err(UnknownStatus("OK".into())));
+    }
+
+    #[test]
+    fn a_host_of_which_nothing_is_known_survives_json() {
+        let host: Host = serde_json::from_str("{}").expect("all fields are optional");
+        assert_eq!(host, Host::default());
+    }
 }

@@ -1,0 +1,308 @@
+//! From samples to the rows of `summary.csv`: one a metric and target.
+//!
+//! Computed from the samples and the run's seed alone, so that a recording always gives the same summary.
+//!
+//! The unit of replication is the launch. Repetitions within one launch share its address layout, its place on the
+//! host and its neighbours, so they are first reduced to their median: `n` counts launches, and every figure and
+//! interval is over launches (Georges, Buytaert & Eeckhout, "Statistically Rigorous Java Performance Evaluation",
+//! OOPSLA 2007; Kalibera & Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use crate::record::{BASELINE, HARNESS, Sample, Status, metric};
+use crate::stats::bootstrap::{Interval, Resampler, ratio_of_medians};
+use crate::stats::{compare, describe, slope};
+use crate::units::{Kind, kind_of};
+
+/// Largest difference from the baseline that still is called `same`.
+///
+/// The project promises computing in a container or a virtual machine within 3 % of native; below that, the placement of
+/// code and stack alone moves results (Mytkowicz et al., "Producing Wrong Data Without Doing Anything Obviously
+/// Wrong!", ASPLOS 2009).
+pub const SAME_WITHIN: f64 = 0.03;
+
+/// Probability below which a difference counts as significant.
+pub const SIGNIFICANT: f64 = 0.05;
+
+/// What a row says about its target, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The target that the others are compared to.
+    Baseline,
+    /// The whole interval of the ratio lies within [`SAME_WITHIN`] of 1.
+    Same,
+    /// A time is longer, or a rate lower: interval and test exclude 1, and the ratio is beyond [`SAME_WITHIN`].
+    Slower,
+    /// A time is shorter, or a rate higher, by the same rule.
+    Faster,
+    /// An amount is larger, by the same rule.
+    More,
+    /// An amount is smaller, by the same rule.
+    Less,
+    /// The data tell neither a difference nor its absence, or are too few for an interval.
+    Unclear,
+    /// The target was not tried.
+    Skipped,
+    /// The target was tried, and no value came of it.
+    Failed,
+}
+
+impl Verdict {
+    /// The word that stands for it in `summary.csv`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Same => "same",
+            Self::Slower => "slower",
+            Self::Faster => "faster",
+            Self::More => "more",
+            Self::Less => "less",
+            Self::Unclear => "unclear",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// One row of `summary.csv`. A figure that the launches are too few for is `None`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SummaryRow {
+    /// As in [`Sample`].
+    pub experiment: String,
+    /// As in [`Sample`].
+    pub workload: String,
+    /// As in [`Sample`], or [`metric::MARGINAL`].
+    pub metric: String,
+    /// Unit of every figure but the ratios.
+    pub unit: String,
+    /// As in [`Sample`].
+    pub target: String,
+    /// Launches that gave a value.
+    pub n: usize,
+    /// Launches that gave none, or not all of their repetitions.
+    pub failed: usize,
+    /// Smallest value.
+    pub min: Option<f64>,
+    /// Median.
+    pub median: Option<f64>,
+    /// Mean.
+    pub mean: Option<f64>,
+    /// Standard deviation, n - 1.
+    pub stddev: Option<f64>,
+    /// 95th percentile, from 20 launches on.
+    pub p95: Option<f64>,
+    /// 99th percentile, from 100 launches on.
+    pub p99: Option<f64>,
+    /// Largest value.
+    pub max: Option<f64>,
+    /// 95 % interval of the median, from [`crate::stats::MIN_FOR_INTERVAL`] launches on.
+    pub ci95: Option<Interval>,
+    /// Target that the ratio is to; `None` where that has no value, and for itself.
+    pub baseline: Option<String>,
+    /// Median over the baseline's median.
+    pub ratio: Option<f64>,
+    /// 95 % interval of the ratio.
+    pub ratio_ci95: Option<Interval>,
+    /// Probability of ranks as unequal, were both targets alike.
+    pub p_value: Option<f64>,
+    /// `None` where there is nothing to compare with.
+    pub verdict: Option<Verdict>,
+    /// Why there is no value; not a column.
+    pub reason: Option<String>,
+}
+
+/// The observations of one metric of one target.
+#[derive(Debug, Default)]
+struct Cell {
+    unit: String,
+    /// Values by launch (block and place in it).
+    values: BTreeMap<(u32, u32), Vec<f64>>,
+    /// Points by launch, of a metric that is the slope of a curve.
+    curves: BTreeMap<(u32, u32), Vec<slope::Point>>,
+    failed: BTreeSet<(u32, u32)>,
+    skipped: bool,
+    reason: Option<String>,
+}
+
+impl Cell {
+    fn add(&mut self, sample: &Sample) {
+        let launch = (sample.block, sample.order);
+        if self.unit.is_empty() {
+            self.unit.clone_from(&sample.unit);
+        }
+        match (sample.status, sample.value) {
+            (Status::Ok, Some(value)) if sample.metric == metric::HOST_USED => {
+                self.curves.entry(launch).or_default().push((f64::from(sample.iteration), value));
+            }
+            (Status::Ok, Some(value)) => self.values.entry(launch).or_default().push(value),
+            (Status::Ok | Status::Warmup, _) => {}
+            (Status::Failed, _) => {
+                self.failed.insert(launch);
+                self.reason.get_or_insert_with(|| sample.detail.clone());
+            }
+            (Status::Skipped, _) => {
+                self.skipped = true;
+                self.reason.get_or_insert_with(|| sample.detail.clone());
+            }
+        }
+    }
+
+    /// One value a launch.
+    fn launches(&self) -> Vec<f64> {
+        let slopes = self
+            .curves
+            .values()
+            .filter_map(|curve| Some(slope::theil_sen(std::slice::from_ref(curve))?.slope));
+        self.values.values().filter_map(|values| describe::median(values)).chain(slopes).collect()
+    }
+
+    /// The interval of the slope common to all curves, where the curves are too few to resample.
+    fn slope_interval(&self) -> Option<Interval> {
+        slope::theil_sen(&self.curves.values().cloned().collect::<Vec<_>>())?.interval
+    }
+
+    fn says_nothing(&self) -> bool {
+        self.values.is_empty() && self.curves.is_empty() && self.failed.is_empty() && !self.skipped
+    }
+}
+
+/// Experiment, workload and metric.
+type Topic<'a> = (&'a str, &'a str, &'a str);
+
+/// The summary of a recording.
+pub fn summarise(samples: &[Sample], seed: u64) -> Vec<SummaryRow> {
+    let places = Places::of(samples);
+    let mut cells: BTreeMap<_, (Topic<'_>, BTreeMap<_, Cell>)> = BTreeMap::new();
+    for sample in samples {
+        let topic = (sample.experiment.as_str(), sample.workload.as_str(), shown_metric(sample));
+        let (_, targets) = cells.entry(places.of_topic(topic)).or_insert_with(|| (topic, BTreeMap::new()));
+        targets.entry(target_place(&sample.target)).or_default().add(sample);
+    }
+    cells.values().flat_map(|(topic, targets)| rows_of(*topic, targets, seed)).collect()
+}
+
+/// The metric that a sample counts for: the points of a curve count for its slope.
+fn shown_metric(sample: &Sample) -> &str {
+    if sample.metric == metric::HOST_USED { metric::MARGINAL } else { &sample.metric }
+}
+
+fn rows_of(topic: Topic<'_>, targets: &BTreeMap<(usize, &str), Cell>, seed: u64) -> Vec<SummaryRow> {
+    let base = targets.iter().find(|((_, target), _)| *target == BASELINE).map(|(_, cell)| cell.launches());
+    let base = base.filter(|launches| !launches.is_empty());
+    let rows = targets.iter().filter(|(_, cell)| !cell.says_nothing());
+    rows.map(|((_, target), cell)| row_of(topic, target, cell, base.as_deref(), seed)).collect()
+}
+
+fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&[f64]>, seed: u64) -> SummaryRow {
+    let launches = cell.launches();
+    let order = describe::sorted(&launches);
+    let (experiment, workload, name) = topic;
+    let mut resampler = Resampler::new(seed, &[experiment, workload, name, target].join("/"));
+    let mut row = SummaryRow {
+        experiment: experiment.to_owned(),
+        workload: workload.to_owned(),
+        metric: name.to_owned(),
+        unit: cell.unit.clone(),
+        target: target.to_owned(),
+        n: launches.len(),
+        failed: cell.failed.len(),
+        min: order.first().copied(),
+        median: describe::median(&launches),
+        mean: describe::mean(&launches),
+        stddev: describe::stddev(&launches),
+        p95: describe::tail_quantile(&launches, 0.95),
+        p99: describe::tail_quantile(&launches, 0.99),
+        max: order.last().copied(),
+        ci95: resampler.median(&launches).or_else(|| cell.slope_interval()),
+        baseline: None,
+        ratio: None,
+        ratio_ci95: None,
+        p_value: None,
+        verdict: None,
+        reason: cell.reason.clone(),
+    };
+    if launches.is_empty() {
+        row.verdict = Some(if cell.failed.is_empty() { Verdict::Skipped } else { Verdict::Failed });
+    } else if target == BASELINE {
+        row.verdict = Some(Verdict::Baseline);
+    } else if let Some(base) = base {
+        row.baseline = Some(BASELINE.to_owned());
+        row.ratio = ratio_of_medians(&launches, base);
+        row.ratio_ci95 = resampler.ratio_of_medians(&launches, base);
+        row.p_value = compare::rank_sum_p(&launches, base);
+        row.verdict = Some(judge(kind_of(&row.unit), &row));
+    }
+    row
+}
+
+/// A difference needs significance *and* a size that matters; sameness needs an interval that rules such a size out.
+fn judge(kind: Kind, row: &SummaryRow) -> Verdict {
+    let (Some(ratio), Some(interval), Some(p)) = (row.ratio, row.ratio_ci95, row.p_value) else {
+        return Verdict::Unclear;
+    };
+    if interval.within(1.0 - SAME_WITHIN, 1.0 + SAME_WITHIN) {
+        return Verdict::Same;
+    }
+    if interval.holds(1.0) || p >= SIGNIFICANT || (ratio - 1.0).abs() <= SAME_WITHIN {
+        return Verdict::Unclear;
+    }
+    match (kind, ratio > 1.0) {
+        (Kind::Time, true) | (Kind::Rate, false) => Verdict::Slower,
+        (Kind::Time, false) | (Kind::Rate, true) => Verdict::Faster,
+        (Kind::Amount, true) => Verdict::More,
+        (Kind::Amount, false) => Verdict::Less,
+    }
+}
+
+/// Where things stand: known ones in the order in which people expect them, others as they first occur.
+struct Places<'a> {
+    workloads: HashMap<&'a str, usize>,
+    metrics: HashMap<(&'a str, &'a str), usize>,
+}
+
+impl<'a> Places<'a> {
+    fn of(samples: &'a [Sample]) -> Self {
+        let mut places = Self { workloads: HashMap::new(), metrics: HashMap::new() };
+        for sample in samples {
+            let next = places.workloads.len();
+            places.workloads.entry(&sample.workload).or_insert(next);
+            let next = places.metrics.len();
+            places.metrics.entry((&sample.experiment, shown_metric(sample))).or_insert(next);
+        }
+        places
+    }
+
+    fn of_topic(&self, topic: Topic<'a>) -> impl Ord + use<'a> {
+        let (experiment, workload, name) = topic;
+        let known = match experiment {
+            "startup" => 0,
+            "memory" => 1,
+            "overhead" => 2,
+            HARNESS => 4,
+            _ => 3,
+        };
+        let main = usize::from(name != metric::main_of(experiment));
+        let phase = usize::from(name.starts_with(metric::PHASE_PREFIX));
+        let place = |found: Option<&usize>| found.copied().unwrap_or(usize::MAX);
+        let (workload, name) =
+            (place(self.workloads.get(workload)), place(self.metrics.get(&(experiment, name))));
+        (known, experiment, workload, main, phase, name)
+    }
+}
+
+/// Targets from the barest to the fullest.
+pub const TARGETS: [&str; 4] = [BASELINE, "container", "microvm", "microvm-linux"];
+
+fn target_place(target: &str) -> (usize, &str) {
+    (TARGETS.iter().position(|known| *known == target).unwrap_or(TARGETS.len()), target)
+}
+
+#[cfg(test)]
+mod tests;
