@@ -1,0 +1,176 @@
+//! Builds the static program and hands its bytes to `src/lib.rs`.
+//!
+//! It is a separate cargo run with a target folder of its own below `OUT_DIR`: the outer cargo holds the lock of its own
+//! target folder while this script runs, and the program needs flags that nothing else shall get. Whatever the outer run
+//! is (`build`, `test`, `clippy`, `doc`, of any profile), the program is built the same way, to the same bytes.
+
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const PACKAGE: &str = "workload-program";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Flags for the compiler.
+///
+/// - `crt-static`, `relocation-model=static`: no loader and no relocations at start; the plainest case of an ELF file,
+///   which every target can run.
+/// - `relro-level=off`: saves the call that makes a few pages read-only once relocations are done; there are none.
+/// - `noseparate-code`: code and constants share pages, which saves page faults at start.
+/// - `build-id=none`: nothing in the file shall depend on anything but the sources.
+const RUSTC_FLAGS: [&str; 10] = [
+    "-C",
+    "target-feature=+crt-static",
+    "-C",
+    "relocation-model=static",
+    "-C",
+    "relro-level=off",
+    "-C",
+    "link-arg=-Wl,-z,noseparate-code",
+    "-C",
+    "link-arg=-Wl,--build-id=none",
+];
+
+/// The whole profile, so that the workspace's own (debug lines, code units) may change without changing the program.
+const PROFILE: [(&str, &str); 10] = [
+    ("OPT_LEVEL", "3"),
+    ("LTO", "fat"),
+    ("CODEGEN_UNITS", "1"),
+    ("PANIC", "abort"),
+    ("STRIP", "symbols"),
+    ("DEBUG", "false"),
+    ("SPLIT_DEBUGINFO", "off"),
+    ("DEBUG_ASSERTIONS", "false"),
+    ("OVERFLOW_CHECKS", "false"),
+    ("INCREMENTAL", "false"),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let crate_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let workspace = crate_dir.parent().ok_or("the crate has no parent folder")?;
+    for path in ["build.rs", "program/Cargo.toml", "program/src"] {
+        println!("cargo::rerun-if-changed={}", crate_dir.join(path).display());
+    }
+    for path in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(path).display());
+    }
+    if variable("CARGO_CFG_TARGET_ARCH")? != "x86_64" || variable("CARGO_CFG_TARGET_OS")? != "linux" {
+        return Err("the workloads are made for x86-64 Linux only".into());
+    }
+
+    let out_dir = PathBuf::from(variable("OUT_DIR")?);
+    let target_dir = out_dir.join("program-target");
+    build(workspace, &target_dir)?;
+
+    let program = target_dir.join(TARGET).join("release").join(PACKAGE);
+    let bytes = fs::read(&program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
+    check_static(&bytes).map_err(|reason| format!("{} {reason}", program.display()))?;
+    fs::write(out_dir.join(PACKAGE), bytes)?;
+    Ok(())
+}
+
+fn variable(name: &str) -> Result<OsString, String> {
+    env::var_os(name).ok_or_else(|| format!("cargo did not set {name}"))
+}
+
+fn build(workspace: &Path, target_dir: &Path) -> Result<(), Box<dyn Error>> {
+    let mut command = Command::new(variable("CARGO")?);
+    command
+        .current_dir(workspace)
+        .args(["build", "--release", "--locked", "--quiet"])
+        .args(["--package", PACKAGE, "--bin", PACKAGE, "--target", TARGET, "--target-dir"])
+        .arg(target_dir)
+        .stdin(Stdio::null());
+    for (name, _) in env::vars_os() {
+        if !is_kept(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    // An empty name switches the wrapper off, whether it comes from the environment (clippy's) or from our configuration.
+    command.env("RUSTC_WORKSPACE_WRAPPER", "");
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags(workspace)?);
+    for (key, value) in PROFILE {
+        command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+    }
+
+    let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let messages = String::from_utf8_lossy(&output.stderr);
+    let advice = if messages.contains("cannot find -lc") || messages.contains("libc.a") {
+        "\nThe static C library is missing: it is in libc6-dev (Debian, Ubuntu) or glibc-static (Fedora)."
+    } else if messages.contains("can't find crate for `std`")
+        || messages.contains("can't find crate for `core`")
+    {
+        "\nThe target's standard library is missing: rustup target add x86_64-unknown-linux-gnu."
+    } else {
+        ""
+    };
+    Err(format!("the build of {PACKAGE} ended with {}:\n{messages}{advice}", output.status).into())
+}
+
+/// Of what cargo and the user set, all that leaves the program's bytes alone: where cargo finds crates and the network, how many
+/// jobs it may start, which compiler and linker there are, and everything that is not cargo's.
+fn is_kept(name: &str) -> bool {
+    const KEPT: [&str; 10] = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_NET_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
+        "CARGO_MAKEFLAGS",
+        "CARGO_BUILD_JOBS",
+        "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER",
+        "RUSTC_WRAPPER",
+        "RUSTC_BOOTSTRAP",
+    ];
+    let of_cargo = name.starts_with("CARGO") || name.starts_with("RUSTC_") || name.starts_with("RUSTFLAGS");
+    !of_cargo || KEPT.iter().any(|kept| name.starts_with(kept))
+}
+
+/// The flags, and names for the two folders whose paths panic messages would otherwise carry into the file.
+fn flags(workspace: &Path) -> Result<OsString, String> {
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
+        .ok_or("neither CARGO_HOME nor HOME is set")?;
+    let mut flags = OsString::from(RUSTC_FLAGS.join("\x1f"));
+    for (path, name) in [(cargo_home.as_path(), "/cargo"), (workspace, "/workspace")] {
+        flags.push("\x1f--remap-path-prefix\x1f");
+        flags.push(path);
+        flags.push("=");
+        flags.push(name);
+    }
+    Ok(flags)
+}
+
+/// Whether the file is an x86-64 executable that needs no loader (System V ABI, "ELF header" and "program header").
+fn check_static(elf: &[u8]) -> Result<(), String> {
+    const ET_EXEC: u16 = 2;
+    const ET_DYN: u16 = 3;
+    const EM_X86_64: u16 = 62;
+    const PT_INTERP: u32 = 3;
+    const HEADER_BYTES: usize = 56;
+    let short = || "is cut short".to_owned();
+    let half = |at: usize| Some(u16::from_le_bytes(*elf.get(at..)?.first_chunk()?));
+    let word = |at: usize| Some(u32::from_le_bytes(*elf.get(at..)?.first_chunk()?));
+    if !elf.starts_with(b"\x7fELF\x02\x01") {
+        return Err("is no 64-bit little-endian ELF file".to_owned());
+    }
+    let (kind, machine) = (half(16).ok_or_else(short)?, half(18).ok_or_else(short)?);
+    if machine != EM_X86_64 || !(kind == ET_EXEC || kind == ET_DYN) {
+        return Err(format!("is of ELF type {kind} for machine {machine}, not an executable for x86-64"));
+    }
+    let table = word(32).ok_or_else(short)? as usize;
+    let count = usize::from(half(56).ok_or_else(short)?);
+    for index in 0..count {
+        if word(table + index * HEADER_BYTES).ok_or_else(short)? == PT_INTERP {
+            return Err("is linked dynamically, though crt-static was asked for".to_owned());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+//! The workloads: what each does, what one operation is, and which checksum it must come to.
+
+use crate::needs::Needs;
+
+/// A workload of the [program](crate::PROGRAM).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name, as on the command line and in the recordings.
+    pub name: &'static str,
+    /// What it stresses, in one line.
+    pub summary: &'static str,
+    /// What one operation is: the `op` of `time_per_op`.
+    pub operation: &'static str,
+    /// Operations in one iteration: a repetition of `iters` iterations does `iters` times as many.
+    pub operations_per_iteration: u64,
+    /// What it prints after `check` where all went right, whatever the number of iterations.
+    pub expected_check: &'static str,
+    /// Figures beside `time_per_op`: name and unit.
+    pub figures: &'static [(&'static str, &'static str)],
+    /// What it needs of a target.
+    pub needs: Needs,
+}
+
+/// Calls of the workloads that get memory by mapping it and read the clock.
+const MAPPING: &[&str] = &["clock_gettime", "mmap", "munmap", "rt_sigaction"];
+/// Of those that live within the heap.
+const HEAP: &[&str] = &["clock_gettime", "rt_sigaction"];
+
+const MIB: u64 = 1 << 20;
+/// The program's own pages, its stack and a small heap, generously.
+const OWN_BYTES: u64 = 4 * MIB;
+
+const fn needs(memory_bytes: u64, calls: &'static [&'static str]) -> Needs {
+    Needs { memory_bytes: OWN_BYTES + memory_bytes, stdin: false, calls }
+}
+
+static ALL: [Workload; 10] = [
+    Workload {
+        name: "noop",
+        summary: "nothing: prints `ready` and ends; what is measured is the target",
+        operation: "an empty iteration",
+        operations_per_iteration: 1,
+        expected_check: "0000000000000000",
+        figures: &[],
+        needs: needs(0, &[]),
+    },
+    Workload {
+        name: "cpu-int",
+        summary: "integer arithmetic with unpredictable branches: a sort, Collatz sequences, an interpreter",
+        operation: "one pass over 1024 numbers",
+        operations_per_iteration: 1,
+        expected_check: "fb3dc6a989528795",
+        figures: &[],
+        needs: needs(0, HEAP),
+    },
+    Workload {
+        name: "cpu-float",
+        summary: "blocked matrix product in double precision",
+        operation: "one product of two 128 x 128 matrices",
+        operations_per_iteration: 1,
+        expected_check: "69ff15d63a61065e",
+        figures: &[],
+        needs: needs(MIB, HEAP),
+    },
+    Workload {
+        name: "sha256",
+        summary: "SHA-256 by the sha2 crate, with the processor's SHA instructions where it has them",
+        operation: "one message of 64 KiB",
+        operations_per_iteration: 1,
+        expected_check: "06b3e82edd4c105a",
+        figures: &[("bandwidth", "bytes/s")],
+        needs: needs(MIB, HEAP),
+    },
+    Workload {
+        name: "deflate",
+        summary: "compressing and expanding a generated text by the miniz_oxide crate",
+        operation: "one text of 64 KiB there and back",
+        operations_per_iteration: 1,
+        expected_check: "8ed8f3891c2c06d5",
+        figures: &[],
+        needs: needs(2 * MIB, HEAP),
+    },
+    Workload {
+        name: "mem-stream",
+        summary: "memory bandwidth: a triad over three arrays of 64 MiB",
+        operation: "one pass over the arrays",
+        operations_per_iteration: 1,
+        expected_check: "d1b7a903798996bf",
+        figures: &[("bandwidth", "bytes/s")],
+        needs: needs(192 * MIB, MAPPING),
+    },
+    Workload {
+        name: "mem-latency",
+        summary: "memory latency: a random pointer chase through 16 KiB, 256 KiB, 4 MiB and 128 MiB",
+        operation: "one step, the four sizes alike",
+        operations_per_iteration: 4 * 65_536,
+        expected_check: "b489593f7a9328ac",
+        figures: &[("step_16kib", "ns"), ("step_256kib", "ns"), ("step_4mib", "ns"), ("step_128mib", "ns")],
+        needs: needs(142 * MIB, MAPPING),
+    },
+    Workload {
+        name: "page-fault",
+        summary: "the first touch of memory: maps 4 MiB, writes to every page, unmaps",
+        operation: "one page of 4 KiB",
+        operations_per_iteration: 1024,
+        expected_check: "924252db003eba5b",
+        figures: &[],
+        needs: needs(4 * MIB, MAPPING),
+    },
+    Workload {
+        name: "syscall",
+        summary: "the cheapest real system call: getppid",
+        operation: "one call",
+        operations_per_iteration: 256,
+        expected_check: "a658d3d8632bb946",
+        figures: &[],
+        needs: needs(0, &["clock_gettime", "getppid", "rt_sigaction"]),
+    },
+    Workload {
+        name: "alloc",
+        summary: "malloc and free in turn, 17 bytes to 64 KiB, 512 blocks alive",
+        operation: "one malloc and one free",
+        operations_per_iteration: 4096,
+        expected_check: "22504b1da6d6c641",
+        figures: &[],
+        needs: needs(16 * MIB, MAPPING),
+    },
+];
+
+/// All workloads, in the order in which they are listed.
+pub fn all() -> &'static [Workload] {
+    &ALL
+}
+
+/// The workload of that name.
+pub fn find(name: &str) -> Option<&'static Workload> {
+    ALL.iter().find(|workload| workload.name == name)
+}
+
+/// How the program is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invocation {
+    /// Which workload.
+    pub workload: &'static Workload,
+    /// Iterations a repetition; the program's default is one.
+    pub iters: Option<u64>,
+    /// Repetitions that count.
+    pub reps: u64,
+    /// Repetitions before them that do not.
+    pub warmup: u64,
+    /// Instead of repetitions: find how many iterations last about so many milliseconds, print it as the sample
+    /// `iters` (unit `count`), and end.
+    pub calibrate_ms: Option<u64>,
+    /// Stay, idle, until standard input ends.
+    pub hold: bool,
+}
+
+impl Invocation {
+    /// One repetition of one iteration; none for `noop`, which then ends as soon as it is ready.
+    pub fn of(workload: &'static Workload) -> Self {
+        let reps = u64::from(workload.name != "noop");
+        Self { workload, iters: None, reps, warmup: 0, calibrate_ms: None, hold: false }
+    }
+
+    /// The arguments that follow the program's name.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![self.workload.name.to_owned()];
+        let mut add = |option: &str, value: u64| arguments.extend([option.to_owned(), value.to_string()]);
+        match self.calibrate_ms {
+            Some(milliseconds) => add("--calibrate", milliseconds),
+            None => {
+                if let Some(iters) = self.iters {
+                    add("--iters", iters);
+                }
+                // Left out where they are the default: a plain `noop` ends without even reading its options.
+                if *self != Self::of(self.workload) && (self.reps, self.warmup) != (0, 0) {
+                    add("--reps", self.reps);
+                    add("--warmup", self.warmup);
+                }
+            }
+        }
+        if self.hold {
+            arguments.push("--hold".to_owned());
+        }
+        arguments
+    }
+
+    /// What it needs of a target: the workload's needs, and standard input where it is to be held.
+    pub fn needs(&self) -> Needs {
+        Needs { stdin: self.hold || self.workload.needs.stdin, ..self.workload.needs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_and_are_unique() {
+        for workload in all() {
+            assert_eq!(find(workload.name), Some(workload));
+            assert_eq!(all().iter().filter(|other| other.name == workload.name).count(), 1);
+        }
+        assert_eq!(find("cpu"), None);
+    }
+
+    #[test]
+    fn no_workload_needs_more_than_256_mib() {
+        assert!(all().iter().all(|workload| workload.needs.memory_bytes <= 256 * MIB));
+    }
+
+    #[test]
+    fn a_plain_noop_has_no_options() {
+        assert_eq!(Invocation::of(&ALL[0]).arguments(), ["noop"]);
+        assert_eq!(Invocation { hold: true, ..Invocation::of(&ALL[0]) }.arguments(), ["noop", "--hold"]);
+    }
+
+    #[test]
+    fn calibration_takes_the_place_of_repetitions() {
+        let invocation = Invocation { calibrate_ms: Some(20), reps: 5, ..Invocation::of(&ALL[1]) };
+        assert_eq!(invocation.arguments(), ["cpu-int", "--calibrate", "20"]);
+    }
+}

@@ -1,0 +1,178 @@
+//! The embedded program, run natively: what it is, what it prints, how it ends.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use workloads::protocol::{Line, Parser};
+use workloads::{Invocation, PROGRAM, catalogue};
+
+/// The program as a file: cargo gives every test binary a folder for such things.
+fn program() -> Command {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let path = PATH.get_or_init(|| {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("workload-program");
+        // Under a name of this process first: another run of the same test may be executing the file.
+        let own = path.with_extension(std::process::id().to_string());
+        fs::write(&own, PROGRAM).expect("the folder for tests is writable");
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+        fs::rename(&own, &path).expect("it is the same folder");
+        path
+    });
+    Command::new(path)
+}
+
+fn run(arguments: &[&str]) -> Output {
+    program().args(arguments).stdin(Stdio::null()).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the program prints ASCII")
+}
+
+#[test]
+fn it_is_a_static_executable_that_needs_no_loader() {
+    assert_eq!(&PROGRAM[..6], b"\x7fELF\x02\x01");
+    assert_eq!(PROGRAM[16..18], 2_u16.to_le_bytes(), "ET_EXEC");
+    assert!(!PROGRAM.windows(10).any(|window| window == b"/lib64/ld-"), "names a loader");
+    assert!(PROGRAM.len() < 1 << 20, "{} bytes", PROGRAM.len());
+}
+
+#[test]
+fn it_carries_no_path_of_the_machine_that_built_it() {
+    let home = env!("CARGO_MANIFEST_DIR");
+    assert!(!PROGRAM.windows(home.len()).any(|window| window == home.as_bytes()), "contains {home}");
+    assert!(!PROGRAM.windows(10).any(|window| window == b".cargo/reg"), "contains cargo's folder");
+}
+
+#[test]
+fn without_arguments_it_is_ready_and_ends() {
+    for arguments in [&[][..], &["noop"]] {
+        let output = run(arguments);
+        assert_eq!((text(&output.stdout), text(&output.stderr)), ("ready\n", ""));
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+#[test]
+fn every_workload_prints_its_repetitions_and_the_expected_checks() {
+    for workload in catalogue::all() {
+        let invocation = Invocation { iters: Some(2), reps: 2, warmup: 1, ..Invocation::of(workload) };
+        let arguments = invocation.arguments();
+        let output = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(0), "{}: {}", workload.name, text(&output.stderr));
+
+        let mut expected = vec!["ready".to_owned()];
+        for begin in ["begin warmup", "begin", "begin"] {
+            expected.extend([begin.to_owned(), "end".to_owned(), "sample time_per_op ns".to_owned()]);
+            expected.extend(workload.figures.iter().map(|(name, unit)| format!("sample {name} {unit}")));
+            expected.push(format!("check {}", workload.expected_check));
+        }
+        let mut seen = Vec::new();
+        Parser::new().push(&output.stdout, |line| {
+            seen.push(match line {
+                Line::Ready => "ready".to_owned(),
+                Line::Begin { warmup: true } => "begin warmup".to_owned(),
+                Line::Begin { warmup: false } => "begin".to_owned(),
+                Line::End => "end".to_owned(),
+                Line::Sample { name, unit, value } => {
+                    assert!(value > 0.0, "{} {name} {value}", workload.name);
+                    format!("sample {name} {unit}")
+                }
+                Line::Check(check) => format!("check {check}"),
+                unexpected => panic!("{}: {unexpected:?}", workload.name),
+            });
+        });
+        assert_eq!(seen, expected, "{}", workload.name);
+    }
+}
+
+#[test]
+fn calibration_prints_a_number_of_iterations_and_measures_nothing() {
+    let output = run(&["sha256", "--calibrate", "5"]);
+    let mut seen = Vec::new();
+    Parser::new().push(&output.stdout, |line| {
+        if let Line::Sample { name, unit, value } = line {
+            seen.push((name.to_owned(), unit.to_owned(), value));
+        } else {
+            assert_eq!(line, Line::Ready);
+        }
+    });
+    let [(name, unit, iters)] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((name.as_str(), unit.as_str()), ("iters", "count"));
+    assert!(*iters >= 1.0 && iters.fract() == 0.0, "{iters}");
+}
+
+#[test]
+fn an_instance_that_is_held_stays_until_its_input_ends() {
+    let mut child = program()
+        .args(["noop", "--hold"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut output = child.stdout.take().expect("it is a pipe");
+    let mut ready = [0; 6];
+    output.read_exact(&mut ready).expect("it says that it is ready");
+    assert_eq!(&ready, b"ready\n");
+
+    let mut input = child.stdin.take().expect("it is a pipe");
+    input.write_all(&[b'x'; 1000]).expect("it still reads");
+    assert_eq!(child.try_wait().expect("it is our child"), None);
+    drop(input);
+    assert_eq!(child.wait().expect("it is our child").code(), Some(0));
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_with_advice_and_status_2() {
+    for (arguments, said) in [
+        (&["nop"][..], "unknown workload 'nop'; known are: noop cpu-int cpu-float"),
+        (&["noop", "sha256"], "unexpected argument 'sha256'"),
+        (&["--fast"], "unexpected argument '--fast'; usage:"),
+        (&["sha256", "--iters"], "--iters needs a number after it"),
+        (&["sha256", "--iters", "0"], "from 1 on, not '0'"),
+        (&["sha256", "--reps", "-1"], "from 0 on, not '-1'"),
+        (&["sha256", "--reps", "+1"], "not '+1'"),
+        (&["sha256", "--warmup", "99999999999999999999"], "not '99999999999999999999'"),
+        (&["sha256", "--calibrate", ""], "not ''"),
+        (&["a\x1b[2Jb"], "unknown workload 'a\\x1b[2Jb'"),
+    ] {
+        let output = run(arguments);
+        assert!(text(&output.stderr).contains(said), "{arguments:?}: {}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "ready\n");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_quietly_with_status_1() {
+    let mut child = program()
+        .args(["sha256", "--reps", "1000000000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut output = child.stdout.take().expect("it is a pipe");
+    output.read_exact(&mut [0; 100]).expect("it prints");
+    drop(output);
+    let output = child.wait_with_output().expect("it is our child");
+    assert_eq!((output.status.code(), output.status.signal()), (Some(1), None));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn memory_that_it_cannot_get_is_said_and_status_1() {
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -v 65536; exec \"$0\" mem-stream"])
+        .arg(program().get_program())
+        .stdin(Stdio::null())
+        .output()
+        .expect("there is a shell");
+    assert!(text(&output.stderr).contains("cannot get 67108864 bytes of memory"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+}
