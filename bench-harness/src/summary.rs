@@ -188,6 +188,23 @@ pub fn summarise(samples: &[Sample], seed: u64) -> Vec<SummaryRow> {
     cells.values().flat_map(|(topic, targets)| rows_of(*topic, targets, seed)).collect()
 }
 
+/// The values of one metric, one a launch, by target in the order of the summary.
+pub fn launches_by_target<'a>(
+    samples: &'a [Sample],
+    experiment: &str,
+    workload: &str,
+    name: &str,
+) -> Vec<(&'a str, Vec<f64>)> {
+    let mut cells: BTreeMap<_, Cell> = BTreeMap::new();
+    let own = |sample: &&Sample| {
+        sample.experiment == experiment && sample.workload == workload && shown_metric(sample) == name
+    };
+    for sample in samples.iter().filter(own) {
+        cells.entry(target_place(&sample.target)).or_default().add(sample);
+    }
+    cells.into_iter().map(|((_, target), cell)| (target, cell.launches())).collect()
+}
+
 /// The metric that a sample counts for: the points of a curve count for its slope.
 fn shown_metric(sample: &Sample) -> &str {
     if sample.metric == metric::HOST_USED { metric::MARGINAL } else { &sample.metric }

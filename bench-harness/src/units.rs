@@ -85,7 +85,7 @@ pub fn scale_for(largest: f64, unit: &str) -> Scale {
     Scale { divisor: step.0, label }
 }
 
-/// Three significant digits, without an exponent: `0.0123`, `1.23`, `12.3`, `123`, `12300`.
+/// Three significant digits: `0.0123`, `1.23`, `12.3`, `123`, `12300`; with an exponent only far from 1.
 pub fn significant(value: f64) -> String {
     if !value.is_finite() {
         return "-".to_owned();
@@ -93,6 +93,7 @@ pub fn significant(value: f64) -> String {
     let size = value.abs();
     let decimals = match size {
         _ if size == 0.0 => 0,
+        _ if !(0.000_099_95..9_999_500.0).contains(&size) => return format!("{value:.2e}"),
         _ if size >= 99.95 => 0,
         _ if size >= 9.995 => 1,
         _ if size >= 0.9995 => 2,
@@ -149,6 +150,8 @@ mod tests {
             (12_884_901_888.0, "bytes/s", "12.0 GiB/s"),
             (12_345.0, "", "12.3 k"),
             (42.0, "calls", "42.0 calls"),
+            (f64::MAX, "ns", "1.80e299 s"),
+            (0.000_000_1, "", "1.00e-7"),
         ] {
             assert_eq!(format_value(value, unit), text, "{value} {unit}");
         }

@@ -1,0 +1,83 @@
+//! The charts of a recording, as SVG and PNG.
+//!
+//! - [`phases`]: start-up as stacked bars
+//! - [`ecdf`]: distribution of the start-up times
+//! - [`memory`]: memory of an instance by method
+//! - [`ratios`]: overhead as ratios to native
+//!
+//! Each makes a [`picture::Picture`] from rows of the summary or `None` where it has nothing to show.
+
+mod axis;
+pub mod ecdf;
+mod frame;
+pub mod memory;
+mod palette;
+pub mod phases;
+pub mod picture;
+pub mod ratios;
+
+use picture::Picture;
+
+use crate::record::{Sample, metric};
+use crate::summary::{SummaryRow, launches_by_target};
+
+/// A chart, and what its file is called.
+#[derive(Debug)]
+pub struct Chart {
+    /// Name of the file, without an ending.
+    pub name: &'static str,
+    /// What it shows, for those who cannot see it.
+    pub alt: &'static str,
+    /// Experiment that it belongs to.
+    pub experiment: &'static str,
+    /// The drawing.
+    pub picture: Picture,
+}
+
+/// Every chart that the recording has data for.
+pub fn all(rows: &[SummaryRow], samples: &[Sample]) -> Vec<Chart> {
+    let startup = workload_of(rows, "startup");
+    let memory_of = workload_of(rows, "memory");
+    let launches = startup.map(|workload| launches_by_target(samples, "startup", workload, metric::READY));
+    let found = [
+        (
+            "startup-phases",
+            "Start-up by phase, stacked, one bar a target",
+            "startup",
+            startup.and_then(|workload| phases::draw(rows, workload)),
+        ),
+        (
+            "startup-ecdf",
+            "Distribution of the time from start to first byte",
+            "startup",
+            startup.zip(launches).and_then(|(workload, launches)| ecdf::draw(&launches, workload)),
+        ),
+        (
+            "memory",
+            "Memory of one idle instance by method and target",
+            "memory",
+            memory_of.and_then(|workload| memory::draw(rows, workload)),
+        ),
+        (
+            "overhead",
+            "Time of the same work over native, by workload and target",
+            "overhead",
+            ratios::draw(rows),
+        ),
+    ];
+    found
+        .into_iter()
+        .filter_map(|(name, alt, experiment, picture)| {
+            picture.map(|picture| Chart { name, alt, experiment, picture })
+        })
+        .collect()
+}
+
+/// The first workload of an experiment that gave a value: charts of one instance show one workload.
+fn workload_of<'a>(rows: &'a [SummaryRow], experiment: &str) -> Option<&'a str> {
+    let row = rows.iter().find(|row| row.experiment == experiment && row.median.is_some())?;
+    Some(&row.workload)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Overhead: the time of the same work over its time as a bare process, one row a workload.
+
+use super::axis::Axis;
+use super::frame::{self, BODY, FOOT, HEAD, MARGIN, SMALL, width};
+use super::palette::{BAND, INK, look};
+use super::picture::{Align, Picture, tidy};
+use crate::record::{BASELINE, metric};
+use crate::summary::{SAME_WITHIN, SummaryRow, Verdict};
+use crate::units::format_ratio;
+
+const LEFT: f64 = 150.0;
+/// Where the column of figures begins, from the right edge.
+const FIGURES: f64 = 232.0;
+const STEP: f64 = 21.0;
+const GAP: f64 = 14.0;
+const LEGEND: f64 = 30.0;
+/// The axis reaches at least so far to both sides of 1, so that noise does not look like a difference.
+const REACH: f64 = 1.1;
+
+/// The chart; `None` where nothing could be compared.
+pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
+    let workloads = workloads_of(rows);
+    let shown: Vec<_> = workloads.iter().flat_map(|(_, rows)| rows.iter().copied()).collect();
+    if !shown.iter().any(|row| row.ratio.is_some()) {
+        return None;
+    }
+    let mut targets: Vec<&str> = Vec::new();
+    for row in &shown {
+        if !targets.contains(&row.target.as_str()) {
+            targets.push(&row.target);
+        }
+    }
+    let row_height = |rows: &[&SummaryRow]| STEP * crate::stats::count(rows.len()) + GAP;
+    let top = HEAD + LEGEND;
+    let bottom = top + workloads.iter().map(|(_, rows)| row_height(rows)).sum::<f64>();
+    let mut picture = frame::begin(
+        bottom + FOOT + 8.0,
+        "Overhead: time of the same work, over native",
+        &format!(
+            "1 is as fast as a bare process, right of it slower. Lines: 95 % intervals. Grey: within {:.0} %, called the same.",
+            SAME_WITHIN * 100.0
+        ),
+    );
+    let axis = axis_of(&shown);
+    let right = width() - FIGURES;
+    picture.rectangle((axis.at(1.0 - SAME_WITHIN), top), (axis.at(1.0 + SAME_WITHIN), bottom), BAND);
+    frame::axis(&mut picture, &axis, "", (top, bottom), "ratio of medians to native, logarithmic");
+    picture.line(&[(axis.at(1.0), top), (axis.at(1.0), bottom)], INK, 1.5);
+    let mut y = top;
+    for (place, (workload, rows)) in workloads.iter().enumerate() {
+        if place > 0 {
+            picture.line(&[(MARGIN, y), (width() - MARGIN, y)], BAND, 1.0);
+        }
+        let middle = y + row_height(rows) / 2.0;
+        picture.text((MARGIN, middle), &tidy(workload, 14), BODY, INK, Align::Left);
+        for (lane, row) in rows.iter().enumerate() {
+            let at = y + GAP / 2.0 + STEP * (crate::stats::count(lane) + 0.5);
+            draw_point(&mut picture, row, &axis, at, &targets);
+            picture.text((right + 14.0, at), &figures(row), SMALL, INK, Align::Left);
+        }
+        y += row_height(rows);
+    }
+    let entries: Vec<_> =
+        targets.iter().map(|target| (tidy(target, 20), look(target, targets.iter().copied()))).collect();
+    frame::legend(&mut picture, &entries, MARGIN, HEAD + 6.0);
+    Some(picture)
+}
+
+/// Rows by workload: of the time that the workload measured, or of the host's where there is none.
+fn workloads_of(rows: &[SummaryRow]) -> Vec<(&str, Vec<&SummaryRow>)> {
+    let mut workloads: Vec<(&str, Vec<&SummaryRow>)> = Vec::new();
+    let shown = |row: &&SummaryRow| row.experiment == "overhead" && row.target != BASELINE;
+    for name in [metric::TIME_PER_OP, metric::HOST_WALL] {
+        for row in rows.iter().filter(shown).filter(|row| row.metric == name) {
+            match workloads.iter_mut().find(|(workload, _)| *workload == row.workload) {
+                Some((_, known)) if known[0].metric == row.metric => known.push(row),
+                Some(_) => {}
+                None => workloads.push((&row.workload, vec![row])),
+            }
+        }
+    }
+    workloads
+}
+
+fn axis_of(rows: &[&SummaryRow]) -> Axis {
+    let ends = |row: &&SummaryRow| {
+        let interval = row.ratio_ci95;
+        [row.ratio, interval.map(|interval| interval.low), interval.map(|interval| interval.high)]
+    };
+    let shown: Vec<f64> = rows.iter().flat_map(ends).flatten().filter(|ratio| *ratio > 0.0).collect();
+    let low = shown.iter().copied().fold(1.0 / REACH, f64::min);
+    let high = shown.iter().copied().fold(REACH, f64::max);
+    let air = (high / low).powf(0.03);
+    Axis::logarithmic(low / air, high * air, (LEFT, width() - FIGURES))
+}
+
+fn draw_point(picture: &mut Picture, row: &SummaryRow, axis: &Axis, y: f64, targets: &[&str]) {
+    let own = look(&row.target, targets.iter().copied());
+    let Some(ratio) = row.ratio else { return };
+    if let Some(interval) = row.ratio_ci95 {
+        picture.whisker(axis.at(interval.low), axis.at(interval.high), y, own.color, 2.0);
+    }
+    picture.mark((axis.at(ratio), y), own.marker, own.color, 6.0);
+}
+
+/// The ratio in figures, or why there is none.
+fn figures(row: &SummaryRow) -> String {
+    match (row.ratio, row.ratio_ci95, row.verdict) {
+        (Some(ratio), Some(interval), _) => format!(
+            "{} [{}, {}]",
+            format_ratio(ratio),
+            format_ratio(interval.low),
+            format_ratio(interval.high)
+        ),
+        (Some(ratio), None, _) => format!("{} (n = {})", format_ratio(ratio), row.n),
+        (None, _, Some(verdict @ (Verdict::Skipped | Verdict::Failed))) => {
+            format!("{}: {}", tidy(&row.target, 13), verdict.word())
+        }
+        (None, _, _) => "no ratio".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_axis_holds_the_band_of_the_same_even_where_all_ratios_are_one() {
+        let axis = axis_of(&[]);
+        assert!(axis.at(1.0 - SAME_WITHIN) > LEFT);
+        assert!(axis.at(1.0 + SAME_WITHIN) < width() - FIGURES);
+    }
+}

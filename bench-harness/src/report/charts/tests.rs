@@ -1,0 +1,178 @@
+use proptest::prelude::*;
+
+use super::picture::{Align, Shape, text_width};
+use super::*;
+use crate::record::Status;
+use crate::summary::summarise;
+
+/// The box that a text takes: left, right, upper and lower end.
+fn extent(shape: &Shape) -> Option<(f64, f64, f64, f64)> {
+    let Shape::Text { at, text, size, align, .. } = shape else { return None };
+    let width = text_width(text, *size);
+    let left = match align {
+        Align::Left => at.0,
+        Align::Middle => at.0 - width / 2.0,
+        Align::Right => at.0 - width,
+    };
+    Some((left, left + width, at.1 - size * 0.4, at.1 + size * 0.4))
+}
+
+/// What is wrong with the texts of a picture: outside of it, or one over the other.
+fn muddle(picture: &Picture) -> Option<String> {
+    let texts: Vec<_> = picture.shapes.iter().filter_map(|shape| Some((shape, extent(shape)?))).collect();
+    let (width, height) = (f64::from(picture.width), f64::from(picture.height));
+    for (place, (shape, (left, right, top, bottom))) in texts.iter().enumerate() {
+        if *left < 0.0 || *right > width || *top < 0.0 || *bottom > height {
+            return Some(format!("outside: {shape:?}"));
+        }
+        let meets = |other: &(f64, f64, f64, f64)| {
+            other.0 < *right && *left < other.1 && other.2 < *bottom && *top < other.3
+        };
+        if let Some((other, _)) = texts[place + 1..].iter().find(|(_, other)| meets(other)) {
+            return Some(format!("over each other: {shape:?} and {other:?}"));
+        }
+    }
+    None
+}
+
+fn sample(experiment: &str, workload: &str, target: &str, metric: &str, block: u32, value: f64) -> Sample {
+    let unit = if metric.ends_with("_bytes") { "bytes" } else { "ns" };
+    Sample {
+        experiment: experiment.into(),
+        target: target.into(),
+        workload: workload.into(),
+        metric: metric.into(),
+        unit: unit.into(),
+        block,
+        order: 0,
+        iteration: 0,
+        value: Some(value),
+        status: Status::Ok,
+        detail: String::new(),
+    }
+}
+
+fn charts_of(samples: &[Sample]) -> Vec<Chart> {
+    let charts = all(&summarise(samples, 1), samples);
+    for chart in &charts {
+        assert_eq!(muddle(&chart.picture), None, "{}", chart.name);
+        chart.picture.svg().expect("finite shapes");
+    }
+    charts
+}
+
+#[test]
+fn nothing_has_no_charts() {
+    assert!(charts_of(&[]).is_empty());
+}
+
+#[test]
+fn one_launch_of_one_target_has_charts_without_intervals() {
+    let samples = [
+        sample("startup", "noop", "native", "ready_ns", 0, 5e5),
+        sample("startup", "noop", "native", "phase.exec_ns", 0, 5e5),
+        sample("memory", "noop", "native", "pss_bytes", 0, 1e5),
+        sample("overhead", "cpu-int", "native", "time_per_op_ns", 0, 3.0),
+    ];
+    let names: Vec<_> = charts_of(&samples).iter().map(|chart| chart.name).collect();
+    assert_eq!(names, ["startup-phases", "startup-ecdf", "memory"], "native alone has no ratio");
+}
+
+#[test]
+fn a_target_that_was_skipped_is_named_beside_the_others() {
+    let ratio = |target, value| sample("overhead", "cpu-int", target, "time_per_op_ns", 0, value);
+    let skipped = Sample { value: None, status: Status::Skipped, ..ratio("microvm", 0.0) };
+    let charts = charts_of(&[ratio("native", 1.0), ratio("container", 1.0), skipped]);
+    let texts = format!("{:?}", charts[0].picture.shapes);
+    assert!(texts.contains("microvm: skipped"), "{texts}");
+}
+
+#[test]
+fn many_long_phases_and_names_find_their_place() {
+    let mut samples = Vec::new();
+    for target in ["native", "container", "a-target-with-a-very-long-name-that-nobody-wants"] {
+        samples.push(sample(
+            "startup",
+            "a-workload-with-a-very-long-name-of-some-user",
+            target,
+            "ready_ns",
+            0,
+            9e6,
+        ));
+        for phase in 0..14 {
+            let name = format!("phase.phase_with_a_long_name_{phase}_ns");
+            samples.push(sample(
+                "startup",
+                "a-workload-with-a-very-long-name-of-some-user",
+                target,
+                &name,
+                0,
+                5e5,
+            ));
+        }
+    }
+    assert_eq!(charts_of(&samples).len(), 2);
+}
+
+#[test]
+fn a_png_is_written_for_every_chart() {
+    let samples = [sample("memory", "noop", "native", "pss_bytes", 0, 1e5)];
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for chart in charts_of(&samples) {
+        let path = dir.path().join("chart.png");
+        chart.picture.write_png(&path).expect("a writable folder");
+        let head = std::fs::read(path).expect("just written");
+        assert_eq!(head[1..4], *b"PNG");
+    }
+}
+
+fn odd_value() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        Just(0.0),
+        Just(f64::MIN_POSITIVE),
+        Just(1.0),
+        1.0..1e3,
+        1e3..1e12,
+        Just(f64::MAX),
+        Just(1e300)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn charts_of_odd_data_neither_panic_nor_muddle_their_texts(
+        values in proptest::collection::vec((0..4_usize, 0..6_usize, 0..4_usize, 0..9_u32, odd_value(), 0..6_u8), 1..90),
+    ) {
+        let targets = ["native", "container", "microvm", "mine"];
+        let workloads = ["noop", "sha256", "mem-latency", "x\u{0}y<&>"];
+        let metrics = [
+            ("startup", "ready_ns"),
+            ("startup", "phase.clone_ns"),
+            ("startup", "phase.exec_ns"),
+            ("memory", "pss_bytes"),
+            ("memory", metric::HOST_USED),
+            ("overhead", "time_per_op_ns"),
+        ];
+        let samples: Vec<_> = values
+            .into_iter()
+            .enumerate()
+            .map(|(place, (target, kind, workload, block, value, status))| {
+                let (experiment, name) = metrics[kind];
+                let made = sample(experiment, workloads[workload], targets[target], name, block, value);
+                let made = Sample { iteration: u32::try_from(place).expect("below 90"), ..made };
+                match status {
+                    0 => Sample { value: None, status: Status::Failed, ..made },
+                    1 => Sample { value: None, status: Status::Skipped, ..made },
+                    _ => made,
+                }
+            })
+            .collect();
+        let charts = all(&summarise(&samples, 1), &samples);
+        for chart in charts {
+            prop_assert_eq!(muddle(&chart.picture), None, "{}", chart.name);
+            chart.picture.svg().expect("finite shapes");
+        }
+    }
+}

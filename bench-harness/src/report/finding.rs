@@ -1,0 +1,141 @@
+//! What was found, in words: computed, never written by hand.
+
+use crate::record::{BASELINE, HARNESS, metric};
+use crate::summary::{SAME_WITHIN, SummaryRow, Verdict};
+use crate::units::{format_percent, format_ratio, format_value};
+
+/// One sentence for an experiment; `None` where it has nothing to tell.
+pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Option<String> {
+    clause(rows, experiment).map(|clause| {
+        let mut letters = clause.chars();
+        letters
+            .next()
+            .map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+            .unwrap_or_default()
+    })
+}
+
+/// One sentence for the whole recording.
+pub fn of_recording(rows: &[SummaryRow]) -> String {
+    let clauses: Vec<_> =
+        ["startup", "memory", "overhead"].iter().filter_map(|name| clause(rows, name)).collect();
+    if clauses.is_empty() {
+        return "Found: nothing, since no target gave a value.".to_owned();
+    }
+    format!("Found: {}.", clauses.join("; "))
+}
+
+fn clause(rows: &[SummaryRow], experiment: &str) -> Option<String> {
+    let own: Vec<_> = rows.iter().filter(|row| row.experiment == experiment).collect();
+    match experiment {
+        "startup" => medians(&own, metric::READY, "is ready after"),
+        "memory" => medians(&own, metric::PSS, "idle costs (PSS)"),
+        "overhead" => counts(&own),
+        _ => None,
+    }
+}
+
+/// `noop is ready after 0.45 ms in native, 1.21 ms in container (2.69 times, 2.61 to 2.75) and ...`
+fn medians(rows: &[&SummaryRow], name: &str, verb: &str) -> Option<String> {
+    let first = rows.iter().find(|row| row.metric == name && row.median.is_some())?;
+    let own = rows.iter().filter(|row| row.metric == name && row.workload == first.workload);
+    let parts: Vec<_> = own
+        .filter_map(|row| {
+            let median = format_value(row.median?, &row.unit);
+            let ratio = match (row.ratio, row.ratio_ci95) {
+                (Some(ratio), Some(interval)) => format!(
+                    " ({} times native, {} to {})",
+                    format_ratio(ratio),
+                    format_ratio(interval.low),
+                    format_ratio(interval.high)
+                ),
+                (Some(ratio), None) => format!(" ({} times native)", format_ratio(ratio)),
+                _ => String::new(),
+            };
+            Some(format!("{median} in {}{ratio}", row.target))
+        })
+        .collect();
+    Some(format!("{} {verb} {}", first.workload, list(&parts)))
+}
+
+/// `of 8 workloads, container does 7 as fast as native within 3 % and syscall slower (1.31 times)`.
+fn counts(rows: &[&SummaryRow]) -> Option<String> {
+    let own: Vec<_> =
+        rows.iter().filter(|row| row.metric == metric::TIME_PER_OP && row.target != BASELINE).collect();
+    let mut targets: Vec<&str> = Vec::new();
+    for row in own.iter().filter(|row| row.ratio.is_some()) {
+        if !targets.contains(&row.target.as_str()) {
+            targets.push(&row.target);
+        }
+    }
+    let parts: Vec<_> = targets.iter().map(|target| count_of(&own, target)).collect();
+    (!parts.is_empty()).then(|| format!("at the same work {}", parts.join(", ")))
+}
+
+fn count_of(rows: &[&&SummaryRow], target: &str) -> String {
+    let own: Vec<_> = rows.iter().filter(|row| row.target == target && row.ratio.is_some()).collect();
+    let of = |verdict| own.iter().filter(|row| row.verdict == Some(verdict)).count();
+    let mut parts = vec![format!(
+        "{target} is within {} of native in {} of {}",
+        format_percent(SAME_WITHIN).replace(".00", ""),
+        of(Verdict::Same),
+        own.len()
+    )];
+    let beyond: Vec<_> = own
+        .iter()
+        .filter(|row| matches!(row.verdict, Some(Verdict::Slower | Verdict::Faster)))
+        .filter_map(|row| Some(format!("{} {}", row.workload, format_ratio(row.ratio?))))
+        .collect();
+    if !beyond.is_empty() {
+        parts.push(format!("differs in {} times", list(&beyond)));
+    }
+    if of(Verdict::Unclear) > 0 {
+        parts.push(format!("is unclear in {}", of(Verdict::Unclear)));
+    }
+    list(&parts)
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn list(parts: &[String]) -> String {
+    match parts.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((last, before)) => format!("{} and {last}", before.join(", ")),
+    }
+}
+
+/// What the harness itself spends inside a measured window: in time, and as part of the smallest measured median.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HarnessCost {
+    /// Median of the observed cost.
+    pub cost_ns: f64,
+    /// The smallest median that it is part of.
+    pub smallest_ns: f64,
+    /// Where that was seen: metric, workload and target.
+    pub smallest: String,
+}
+
+impl HarnessCost {
+    /// The cost as part of the smallest median.
+    pub fn share(&self) -> f64 {
+        self.cost_ns / self.smallest_ns
+    }
+}
+
+/// The harness's own cost; `None` where it was not measured or there is nothing to compare it with.
+pub fn harness_cost(rows: &[SummaryRow]) -> Option<HarnessCost> {
+    let cost =
+        rows.iter().find(|row| row.experiment == HARNESS && row.metric == metric::WINDOW_COST)?.median?;
+    let windows = [metric::READY, metric::EXIT, metric::HOST_WALL];
+    let measured =
+        rows.iter().filter(|row| row.experiment != HARNESS && windows.contains(&row.metric.as_str()));
+    let smallest = measured
+        .filter_map(|row| Some((row.median.filter(|median| *median > 0.0)?, row)))
+        .min_by(|left, right| left.0.total_cmp(&right.0));
+    let (smallest_ns, row) = smallest?;
+    Some(HarnessCost {
+        cost_ns: cost,
+        smallest_ns,
+        smallest: format!("{} of {} in {}", row.metric, row.workload, row.target),
+    })
+}

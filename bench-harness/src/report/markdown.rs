@@ -1,0 +1,327 @@
+//! `report.md`, and the table of a README.
+
+use super::charts::Chart;
+use super::table::{Table, details, experiments, main_tables, of_experiment};
+use super::{CHARTS, finding};
+use crate::record::{HARNESS, Host, RunInfo, Sample, metric};
+use crate::stats::{MIN_FOR_INTERVAL, outliers};
+use crate::summary::{SAME_WITHIN, SummaryRow, Verdict, launches_by_target};
+use crate::units::{Bytes, format_percent, format_value, significant};
+
+/// The whole report.
+pub fn report(info: &RunInfo, rows: &[SummaryRow], samples: &[Sample], charts: &[Chart]) -> String {
+    let mut text = format!("# {}\n\n", title(info));
+    text.push_str(&format!("{}\n\n", escape(&finding::of_recording(rows))));
+    if info.interrupted {
+        text.push_str("**The run was interrupted:** the figures are of what was measured until then.\n\n");
+    }
+    for experiment in experiments(rows).into_iter().filter(|name| *name != HARNESS) {
+        text.push_str(&section(rows, samples, charts, experiment));
+    }
+    text.push_str(&left_out(info, rows));
+    text.push_str(&trust(info, rows));
+    text.push_str(&host(&info.host));
+    text.push_str(&reproduce(info));
+    text.push_str(&reading());
+    text
+}
+
+/// The main tables and where they come from, for a README.
+pub fn readme_table(info: &RunInfo, rows: &[SummaryRow]) -> String {
+    let mut text = String::new();
+    for table in main_tables(rows) {
+        text.push_str(&format!("**{}**\n\n{}\n", escape(&table.title), lay_out(&table)));
+    }
+    text.push_str(&format!("{}\n\n", escape(&finding::of_recording(rows))));
+    let host = &info.host;
+    let facts = [
+        host.cpu_model.clone(),
+        host.cpus_online.map(|cpus| format!("{cpus} CPUs")),
+        host.kernel.as_ref().map(|kernel| format!("Linux {kernel}")),
+        host.kvm.as_ref().map(|kvm| format!("KVM kind {kvm}")),
+        Some(format!("profile {}", info.profile)),
+        Some(format!("run {}", info.run_id)),
+        Some(info.started_utc.clone()),
+    ];
+    let facts: Vec<_> = facts.into_iter().flatten().filter(|fact| !fact.is_empty()).collect();
+    text.push_str(&format!("Measured on: {}.\n", escape(&facts.join(", "))));
+    text
+}
+
+fn title(info: &RunInfo) -> String {
+    match &info.host.hostname {
+        Some(name) => format!("Native, container and microVM on {}", escape(name)),
+        None => "Native, container and microVM".to_owned(),
+    }
+}
+
+fn section(rows: &[SummaryRow], samples: &[Sample], charts: &[Chart], experiment: &str) -> String {
+    let mut text = format!("## {}\n\n", heading(experiment));
+    if let Some(sentence) = finding::of_experiment(rows, experiment) {
+        text.push_str(&format!("{}\n\n", escape(&sentence)));
+    }
+    for chart in charts.iter().filter(|chart| chart.experiment == experiment) {
+        text.push_str(&format!("![{}]({CHARTS}/{}.svg)\n\n", chart.alt, chart.name));
+    }
+    for table in of_experiment(rows, experiment) {
+        text.push_str(&format!("**{}**\n\n{}\n", escape(&table.title), lay_out(&table)));
+    }
+    text.push_str(&outlying(rows, samples, experiment));
+    let all = details(rows, experiment);
+    text.push_str(&format!("<details><summary>{}</summary>\n\n{}\n</details>\n\n", all.title, lay_out(&all)));
+    text
+}
+
+fn heading(experiment: &str) -> String {
+    match experiment {
+        "startup" => "Start-up".to_owned(),
+        "memory" => "Memory".to_owned(),
+        "overhead" => "Overhead".to_owned(),
+        other => escape(other),
+    }
+}
+
+/// Which targets had launches far from the rest, of the experiment's main metric.
+fn outlying(rows: &[SummaryRow], samples: &[Sample], experiment: &str) -> String {
+    let name = metric::main_of(experiment);
+    let mut parts = Vec::new();
+    let mut workloads: Vec<&str> = Vec::new();
+    for row in rows.iter().filter(|row| row.experiment == experiment) {
+        if !workloads.contains(&row.workload.as_str()) {
+            workloads.push(&row.workload);
+        }
+    }
+    for workload in workloads {
+        for (target, launches) in launches_by_target(samples, experiment, workload, name) {
+            let (outside, far) = outliers::count_outside(&launches);
+            if outside > 0 {
+                parts.push(format!(
+                    "{workload} in {target} {outside} of {} ({far} of them far out)",
+                    launches.len()
+                ));
+            }
+        }
+    }
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!(
+        "Outliers of {name} (beyond Tukey's fences; kept in all figures): {}.\n\n",
+        escape(&parts.join(", "))
+    )
+}
+
+fn left_out(info: &RunInfo, rows: &[SummaryRow]) -> String {
+    let mut lines = Vec::new();
+    lines.extend(
+        info.skipped
+            .iter()
+            .map(|skipped| format!("- {} was skipped: {}", escape(&skipped.target), escape(&skipped.reason))),
+    );
+    for row in rows.iter().filter(|row| row.failed > 0 || row.verdict == Some(Verdict::Skipped)) {
+        if info.skipped.iter().any(|skipped| skipped.target == row.target) && row.failed == 0 {
+            continue;
+        }
+        let what =
+            if row.failed > 0 { format!("failed {} times", row.failed) } else { "was skipped".to_owned() };
+        let reason =
+            row.reason.as_deref().filter(|reason| !reason.is_empty()).unwrap_or("no reason was given");
+        lines.push(format!(
+            "- {} {} in {} {what}: {}",
+            escape(&row.experiment),
+            escape(&row.workload),
+            escape(&row.target),
+            escape(reason)
+        ));
+    }
+    lines.dedup();
+    if lines.is_empty() {
+        lines.push("Nothing.".to_owned())
+    }
+    format!("## Skipped and failed\n\n{}\n\n", lines.join("\n"))
+}
+
+fn trust(info: &RunInfo, rows: &[SummaryRow]) -> String {
+    let mut lines = Vec::new();
+    lines.extend(info.warnings.iter().map(|warning| format!("- {}", escape(&warning.to_string()))));
+    lines.extend(info.notes.iter().map(|note| format!("- {}: {}", escape(&note.target), escape(&note.note))));
+    if lines.is_empty() {
+        lines.push("No warnings.".to_owned())
+    }
+    let cost = match finding::harness_cost(rows) {
+        Some(cost) => format!(
+            "The harness itself spends {} inside a measured window: {} of the smallest measured median ({}, {}). It is \
+             not subtracted from any figure.",
+            format_value(cost.cost_ns, "ns"),
+            format_percent(cost.share()),
+            format_value(cost.smallest_ns, "ns"),
+            escape(&cost.smallest)
+        ),
+        None => "The harness's own cost inside a measured window was not measured in this run.".to_owned(),
+    };
+    format!("## What disturbs these figures\n\n{}\n\n{cost}\n\n", lines.join("\n"))
+}
+
+fn host(host: &Host) -> String {
+    let flag = |flag: Option<bool>| flag.map(|on| if on { "on" } else { "off" }.to_owned());
+    let number = |number: Option<u32>| number.map(|number| number.to_string());
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| Bytes(bytes).to_string());
+    let mitigations: Vec<_> =
+        host.mitigations.iter().map(|(name, state)| format!("{name}: {state}")).collect();
+    let facts = [
+        ("name", host.hostname.clone()),
+        ("system", host.os.clone()),
+        ("kernel", host.kernel.clone()),
+        ("CPU", host.cpu_model.clone()),
+        ("CPUs online", number(host.cpus_online)),
+        ("CPUs allowed", number(host.cpus_allowed)),
+        ("last-level cache", bytes(host.llc_bytes)),
+        ("is a virtual machine", host.virtualised.map(|yes| if yes { "yes" } else { "no" }.to_owned())),
+        ("KVM stands on", host.kvm.clone()),
+        ("cgroups", host.cgroup.clone()),
+        ("memory", bytes(host.memory_bytes)),
+        ("memory available", bytes(host.memory_available_bytes)),
+        ("swap in use", bytes(host.swap_used_bytes)),
+        ("load before", host.load_1m.map(significant)),
+        ("governor", host.governor.clone()),
+        ("turbo", flag(host.turbo)),
+        ("SMT", flag(host.smt)),
+        ("transparent huge pages", host.thp.clone()),
+        ("KSM", flag(host.ksm)),
+        ("clock source", host.clock_source.clone()),
+        ("smallest clock step", host.clock_step_ns.map(|step| format!("{step} ns"))),
+        ("user number", number(host.uid)),
+        ("mitigations", (!mitigations.is_empty()).then(|| mitigations.join("; "))),
+    ];
+    let table = Table {
+        title: String::new(),
+        head: vec!["host".to_owned(), "as read before the run".to_owned()],
+        rows: facts
+            .into_iter()
+            .map(|(name, fact)| vec![name.to_owned(), fact.unwrap_or_else(|| "unknown".to_owned())])
+            .collect(),
+    };
+    format!("## Host\n\n{}\n", lay_out_left(&table))
+}
+
+fn reproduce(info: &RunInfo) -> String {
+    let command: Vec<_> = info.command_line.iter().map(|argument| quoted(argument)).collect();
+    let commit = info.commit.as_ref().map(|commit| {
+        format!("{}{}", commit.hash, if commit.dirty { " with changes that are not committed" } else { "" })
+    });
+    let unknown = || "unknown".to_owned();
+    let digest =
+        |digest: &Option<String>| digest.clone().unwrap_or_else(|| "not used or not known".to_owned());
+    let repetitions: Vec<_> =
+        info.repetitions.iter().map(|(name, times)| format!("{name} {times}")).collect();
+    let rows = [
+        ("profile", info.profile.clone()),
+        ("seed", info.seed.to_string()),
+        ("run", info.run_id.clone()),
+        ("began", info.started_utc.clone()),
+        ("ended", info.finished_utc.clone().unwrap_or_else(unknown)),
+        ("version", info.version.clone()),
+        ("commit", commit.unwrap_or_else(unknown)),
+        ("SHA-256 of the workload", digest(&info.digests.workload)),
+        ("SHA-256 of the built-in guest", digest(&info.digests.guest)),
+        ("SHA-256 of the guest kernel", digest(&info.digests.kernel)),
+        ("repetitions", if repetitions.is_empty() { unknown() } else { repetitions.join(", ") }),
+    ];
+    let table = Table {
+        title: String::new(),
+        head: vec!["run".to_owned(), String::new()],
+        rows: rows.into_iter().map(|(name, fact)| vec![name.to_owned(), fact]).collect(),
+    };
+    format!(
+        "## How to reproduce\n\n```sh\n{}\n```\n\nThe figures, tables and charts of this report follow from \
+         `samples.csv` and `run.json`: `bench-harness report` on this folder makes them again, bit for bit.\n\n{}\n",
+        command.join(" ").replace("```", "` ` `"),
+        lay_out_left(&table)
+    )
+}
+
+fn reading() -> String {
+    let same = format_percent(SAME_WITHIN).replace(".00", "");
+    format!(
+        "## How to read this\n\n\
+         - `n` counts launches. Repetitions within one launch are reduced to their median first.\n\
+         - Brackets hold the 95 % bootstrap interval of a median, or of a ratio of medians to `native` of the same workload \
+         in this run. Below {MIN_FOR_INTERVAL} launches none is given.\n\
+         - `p95` is given from 20 launches on, `p99` from 100; `-` stands where a figure is absent, which is not zero.\n\
+         - `same`: the whole interval of the ratio lies within {same} of 1. `slower`, `faster`, `more`, `less`: interval and \
+         rank test (p < 0.05) both exclude 1, and the ratio is further than {same} from 1. `unclear`: neither; more launches \
+         may tell.\n\
+         - Ratios compare within this run only. Figures of other hosts, kernels or kinds of KVM may differ by more than the \
+         targets do here.\n"
+    )
+}
+
+/// One argument as a shell reads it.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+/// Text of others in Markdown: it stays text, in one line.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            '|' | '`' | '*' | '\\' => escaped.extend(['\\', c]),
+            // Brackets of intervals are followed by no parenthesis; others could make a link.
+            c if c.is_control() => escaped.push(' '),
+            c => escaped.push(c),
+        }
+    }
+    escaped.replace("](", "]\\(")
+}
+
+fn lay_out(table: &Table) -> String {
+    lay_out_with(table, "---:")
+}
+
+fn lay_out_left(table: &Table) -> String {
+    lay_out_with(table, "---")
+}
+
+fn lay_out_with(table: &Table, others: &str) -> String {
+    let line = |cells: &[String]| {
+        let cells: Vec<_> = cells.iter().map(|cell| escape(cell)).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let rule: Vec<_> = (0..table.head.len()).map(|column| if column == 0 { "---" } else { others }).collect();
+    let rows: String = table.rows.iter().map(|row| line(row)).collect();
+    format!("{}| {} |\n{rows}", line(&table.head), rule.join(" | "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_cannot_break_out_of_a_cell() {
+        assert_eq!(escape("a|b\n<img>`x`"), "a\\|b &lt;img>\\`x\\`");
+        assert_eq!(escape("[x](javascript:y)"), "[x]\\(javascript:y)");
+    }
+
+    #[test]
+    fn arguments_are_quoted_where_a_shell_would_read_them_otherwise() {
+        assert_eq!(quoted("--out"), "--out");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn a_report_of_nothing_says_what_is_unknown() {
+        let text = report(&RunInfo::default(), &[], &[], &[]);
+        for expected in ["nothing", "| kernel | unknown |", "No warnings.", "was not measured"] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Tables as plain text cells, which Markdown and terminal lay out each in its own way.
+
+use crate::record::{BASELINE, metric};
+use crate::stats::Interval;
+use crate::summary::{SummaryRow, Verdict};
+use crate::units::{format_p, format_ratio, format_value, scale_for, significant};
+
+/// What stands where there is no figure.
+const ABSENT: &str = "-";
+
+/// A table; the first column holds names, all others figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// What it shows.
+    pub title: String,
+    /// Names of the columns.
+    pub head: Vec<String>,
+    /// As many cells each as there are columns.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// The main tables of a recording: few columns, one table an experiment and workload.
+pub fn main_tables(rows: &[SummaryRow]) -> Vec<Table> {
+    let mut tables = Vec::new();
+    for experiment in experiments(rows) {
+        tables.extend(of_experiment(rows, experiment));
+    }
+    tables
+}
+
+/// The main tables of one experiment.
+pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Vec<Table> {
+    match experiment {
+        "startup" => by_workload(rows, experiment).into_iter().map(startup).collect(),
+        "memory" => by_workload(rows, experiment).into_iter().map(memory).collect(),
+        "overhead" => overhead(rows).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Names of the experiments, in the order of the rows.
+pub fn experiments(rows: &[SummaryRow]) -> Vec<&str> {
+    distinct(rows.iter().map(|row| row.experiment.as_str()))
+}
+
+fn by_workload<'a>(rows: &'a [SummaryRow], experiment: &str) -> Vec<(&'a str, Vec<&'a SummaryRow>)> {
+    let own: Vec<_> = rows.iter().filter(|row| row.experiment == experiment).collect();
+    let workloads = distinct(own.iter().map(|row| row.workload.as_str()));
+    let of = |workload: &str| own.iter().copied().filter(|row| row.workload == workload).collect();
+    workloads.into_iter().map(|workload| (workload, of(workload))).collect()
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for name in names {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    }
+    seen
+}
+
+fn find<'a>(rows: &[&'a SummaryRow], target: &str, name: &str) -> Option<&'a SummaryRow> {
+    rows.iter().copied().find(|row| row.target == target && row.metric == name)
+}
+
+fn head(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn startup((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {
+    let targets = distinct(rows.iter().map(|row| row.target.as_str()));
+    let line = |target: &&str| {
+        let ready = find(&rows, target, metric::READY);
+        let median = |name| find(&rows, target, name).map_or_else(|| ABSENT.into(), median);
+        vec![
+            (*target).to_owned(),
+            ready.map_or_else(|| ABSENT.into(), median_and_interval),
+            ready.map_or_else(|| ABSENT.into(), |row| value(row.p95, row)),
+            median(metric::EXIT),
+            median(metric::TEARDOWN),
+            ready.map_or_else(|| ABSENT.into(), ratio_and_interval),
+            ready.map_or_else(|| ABSENT.into(), verdict),
+        ]
+    };
+    Table {
+        title: format!("Start-up of {workload}"),
+        head: head(&["target", "ready [95 %]", "p95", "exit", "teardown", "ready over native", "verdict"]),
+        rows: targets.iter().map(line).collect(),
+    }
+}
+
+fn memory((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {
+    let targets = distinct(rows.iter().map(|row| row.target.as_str()));
+    let line = |target: &&str| {
+        let median = |name| find(&rows, target, name).map_or_else(|| ABSENT.into(), median);
+        let marginal = find(&rows, target, metric::MARGINAL);
+        let pss = find(&rows, target, metric::PSS);
+        vec![
+            (*target).to_owned(),
+            median(metric::PSS),
+            median(metric::USS),
+            median(metric::RSS),
+            median(metric::CGROUP),
+            marginal.map_or_else(|| ABSENT.into(), median_and_interval),
+            pss.map_or_else(|| ABSENT.into(), ratio_or_verdict),
+        ]
+    };
+    Table {
+        title: format!("Memory of one idle instance ({workload})"),
+        head: head(&["target", "PSS", "USS", "RSS", "cgroup", "marginal [95 %]", "PSS over native"]),
+        rows: targets.iter().map(line).collect(),
+    }
+}
+
+fn overhead(rows: &[SummaryRow]) -> Option<Table> {
+    let own: Vec<_> = rows.iter().filter(|row| row.experiment == "overhead").collect();
+    let targets = distinct(own.iter().map(|row| row.target.as_str()));
+    let others: Vec<_> = targets.into_iter().filter(|target| *target != BASELINE).collect();
+    let line = |(workload, rows): (&str, Vec<&SummaryRow>)| {
+        let name = if rows.iter().any(|row| row.metric == metric::TIME_PER_OP) {
+            metric::TIME_PER_OP
+        } else {
+            metric::HOST_WALL
+        };
+        let native = find(&rows, BASELINE, name).map_or_else(|| ABSENT.into(), median);
+        let ratio = |target: &&str| {
+            find(&rows, target, name).map_or_else(
+                || ABSENT.into(),
+                |row| match row.ratio {
+                    Some(_) => format!("{} {}", ratio_and_interval(row), verdict(row)),
+                    None => verdict(row),
+                },
+            )
+        };
+        [workload.to_owned(), native].into_iter().chain(others.iter().map(ratio)).collect()
+    };
+    let rows: Vec<Vec<String>> = by_workload(rows, "overhead").into_iter().map(line).collect();
+    let names = ["workload".to_owned(), "native".to_owned()];
+    (!rows.is_empty()).then(|| Table {
+        title: "Time of the same work, over native [95 %]".to_owned(),
+        head: names.into_iter().chain(others.iter().map(|target| (*target).to_owned())).collect(),
+        rows,
+    })
+}
+
+/// Every figure of an experiment, one row a metric and target.
+pub fn details(rows: &[SummaryRow], experiment: &str) -> Table {
+    let line = |row: &SummaryRow| {
+        vec![
+            row.workload.clone(),
+            row.metric.clone(),
+            row.target.clone(),
+            row.n.to_string(),
+            row.failed.to_string(),
+            value(row.min, row),
+            median_and_interval(row),
+            value(row.mean, row),
+            value(row.stddev, row),
+            value(row.p95, row),
+            value(row.p99, row),
+            value(row.max, row),
+            ratio_and_interval(row),
+            row.p_value.map_or_else(|| ABSENT.to_owned(), format_p),
+            verdict(row),
+        ]
+    };
+    Table {
+        title: "All figures".to_owned(),
+        head: head(&[
+            "workload",
+            "metric",
+            "target",
+            "n",
+            "failed",
+            "min",
+            "median [95 %]",
+            "mean",
+            "sd",
+            "p95",
+            "p99",
+            "max",
+            "over native [95 %]",
+            "p",
+            "verdict",
+        ]),
+        rows: rows.iter().filter(|row| row.experiment == experiment).map(line).collect(),
+    }
+}
+
+fn value(value: Option<f64>, row: &SummaryRow) -> String {
+    value.map_or_else(|| ABSENT.to_owned(), |value| format_value(value, &row.unit))
+}
+
+fn verdict(row: &SummaryRow) -> String {
+    row.verdict.map_or_else(|| ABSENT.to_owned(), |verdict| verdict.word().to_owned())
+}
+
+fn median(row: &SummaryRow) -> String {
+    match row.verdict {
+        Some(verdict @ (Verdict::Skipped | Verdict::Failed)) => verdict.word().to_owned(),
+        _ => value(row.median, row),
+    }
+}
+
+/// `1.23 [1.20, 1.26] ms`: the unit once, so that it fits a table.
+fn median_and_interval(row: &SummaryRow) -> String {
+    let (Some(centre), Some(Interval { low, high })) = (row.median, row.ci95) else { return median(row) };
+    let scale = scale_for(centre, &row.unit);
+    let number = |value: f64| significant(value / scale.divisor);
+    format!("{} [{}, {}] {}", number(centre), number(low), number(high), scale.label).trim_end().to_owned()
+}
+
+/// `2.45 [2.40, 2.51]`.
+fn ratio_and_interval(row: &SummaryRow) -> String {
+    match (row.ratio, row.ratio_ci95) {
+        (Some(ratio), Some(Interval { low, high })) => {
+            format!("{} [{}, {}]", format_ratio(ratio), format_ratio(low), format_ratio(high))
+        }
+        (Some(ratio), None) => format_ratio(ratio),
+        _ => ABSENT.to_owned(),
+    }
+}
+
+fn ratio_or_verdict(row: &SummaryRow) -> String {
+    if row.ratio.is_some() { ratio_and_interval(row) } else { verdict(row) }
+}

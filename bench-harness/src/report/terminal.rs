@@ -1,0 +1,109 @@
+//! The tables at the end of a run, for a terminal.
+
+use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
+
+use super::finding;
+use super::table::{Table, main_tables};
+use crate::record::RunInfo;
+use crate::summary::{SummaryRow, Verdict};
+
+/// Tables, what was left out, and one sentence with what was found, in lines of at most `width` columns.
+pub fn render(info: &RunInfo, rows: &[SummaryRow], width: usize) -> String {
+    let mut text = String::new();
+    for table in main_tables(rows) {
+        text.push_str(&format!("{}\n{}\n\n", table.title, lay_out(&table, width)));
+    }
+    for line in remarks(info, rows) {
+        text.push_str(&wrap(&line, width));
+        text.push('\n');
+    }
+    text.push_str(&wrap(&finding::of_recording(rows), width));
+    text.push('\n');
+    text
+}
+
+fn remarks(info: &RunInfo, rows: &[SummaryRow]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if info.interrupted {
+        lines.push("Interrupted: the figures are of what was measured until then.".to_owned());
+    }
+    lines
+        .extend(info.skipped.iter().map(|skipped| format!("Skipped {}: {}", skipped.target, skipped.reason)));
+    for row in rows.iter().filter(|row| row.failed > 0) {
+        let reason = row.reason.as_deref().unwrap_or("no reason was given");
+        lines.push(format!(
+            "Failed: {} of {} launches of {}/{} in {}: {reason}",
+            row.failed,
+            row.n.max(row.failed),
+            row.experiment,
+            row.workload,
+            row.target
+        ));
+    }
+    // A workload that one target cannot serve; whole targets are named above.
+    let skipped = rows.iter().filter(|row| row.verdict == Some(Verdict::Skipped));
+    let single = skipped.filter(|row| !info.skipped.iter().any(|skipped| skipped.target == row.target));
+    for row in single {
+        let reason = row.reason.as_deref().unwrap_or("no reason was given");
+        lines.push(format!("Skipped {}/{} in {}: {reason}", row.experiment, row.workload, row.target));
+    }
+    let mut seen = Vec::new();
+    lines.retain(|line| {
+        let new = !seen.contains(line);
+        seen.push(line.clone());
+        new
+    });
+    lines
+}
+
+fn lay_out(table: &Table, width: usize) -> String {
+    let mut laid = comfy_table::Table::new();
+    laid.load_preset(comfy_table::presets::NOTHING)
+        .set_style(TableComponent::HeaderLines, '-')
+        .set_style(TableComponent::MiddleHeaderIntersections, ' ')
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(u16::try_from(width).unwrap_or(u16::MAX))
+        .set_header(&table.head)
+        .add_rows(&table.rows);
+    for column in laid.column_iter_mut() {
+        if column.index > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    laid.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// Breaks a text at spaces; a word that is longer than a line stands alone in one.
+fn wrap(text: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last().map_or(0, |line| line.chars().count());
+        if last > 0 && last + 1 + word.chars().count() > width {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_at_spaces() {
+        assert_eq!(wrap("one two three", 7), "one two\nthree");
+        assert_eq!(wrap("extraordinary a b", 5), "extraordinary\na b");
+        assert_eq!(wrap("", 5), "");
+    }
+
+    #[test]
+    fn a_recording_without_values_says_so() {
+        assert!(render(&RunInfo::default(), &[], 100).contains("nothing"));
+    }
+}
