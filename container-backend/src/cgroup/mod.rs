@@ -1,0 +1,18 @@
+//! Control groups: found by looking, made per instance, read back, removed.
+//!
+//! ```text
+//! find     which hierarchies there are (v1, v2, both) and where in them the caller is
+//! plan     which of them serves each limit, and what is written to which file; tried once
+//! group    one instance's groups: make, read, empty, remove
+//! janitor  the process that removes them when the caller is killed
+//! ```
+
+mod find;
+mod group;
+pub(crate) mod janitor;
+mod plan;
+
+pub use find::{Hierarchies, Kind};
+pub(crate) use group::Group;
+pub use group::Usage;
+pub(crate) use plan::GroupPlan;

@@ -1,0 +1,187 @@
+//! Which hierarchy serves each limit, and what is written where.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cgroup::Group;
+use crate::cgroup::find::{Hierarchies, Hierarchy, Version, words};
+use crate::cgroup::janitor::Janitor;
+use crate::config::Limits;
+use crate::error::{CgroupError, PrepareError};
+
+/// The period over which CPU time is shared out, in microseconds: the kernel's default.
+const CPU_PERIOD_US: u64 = 100_000;
+/// One thousandth of a CPU, in microseconds a period.
+const CPU_MILLI_US: u64 = CPU_PERIOD_US / 1000;
+/// The least CPU quota that the kernel takes (`min_cfs_quota_period`: 1 ms), in thousandths.
+const CPU_MIN_MILLIS: u64 = 10;
+/// The least memory in which a program can be started at all, whatever it is.
+const MEMORY_MIN_BYTES: u64 = 256 << 10;
+
+/// One file to be written in a new group.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) file: &'static CStr,
+    pub(crate) value: String,
+    /// Whether a kernel without this file will do (swap accounting may be off).
+    pub(crate) optional: bool,
+}
+
+/// A directory under which an instance gets a group, and the limits set there.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) version: Version,
+    pub(crate) path: PathBuf,
+    pub(crate) dir: File,
+    pub(crate) settings: Vec<Setting>,
+}
+
+/// Everything about an instance's groups that does not depend on the instance.
+#[derive(Debug)]
+pub(crate) struct GroupPlan {
+    pub(crate) bases: Vec<Arc<Base>>,
+    pub(crate) janitor: Arc<Janitor>,
+}
+
+impl GroupPlan {
+    /// Works out the groups for `limits` and makes one once, to see whether the host permits it.
+    ///
+    /// The inner error is the reason why there can be no limits here.
+    pub(crate) fn new(limits: &Limits) -> Result<Result<Self, String>, PrepareError> {
+        check(limits)?;
+        let bases = match Hierarchies::find() {
+            Ok(found) => choose(&found, limits),
+            Err(error) => Err(format!("cannot read what control groups there are: {error}")),
+        };
+        let bases = match bases {
+            Ok(bases) => bases,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let paths: Vec<&Path> = bases.iter().map(|base| base.path.as_path()).collect();
+        let janitor = Janitor::shared(&paths).map_err(PrepareError::Janitor)?;
+        let plan = Self { bases, janitor };
+        let tried = plan.make().and_then(|mut group| group.remove());
+        Ok(match tried {
+            Ok(()) => Ok(plan),
+            Err(error) => Err(with_source(&error)),
+        })
+    }
+
+    /// Makes the groups of one instance.
+    pub(crate) fn make(&self) -> Result<Group, CgroupError> {
+        Group::make(&self.bases, &self.janitor)
+    }
+}
+
+/// Refuses limits that no kernel takes.
+fn check(limits: &Limits) -> Result<(), PrepareError> {
+    let lowest = [
+        ("memory", limits.memory_bytes, MEMORY_MIN_BYTES),
+        ("cpu", limits.cpu_millis, CPU_MIN_MILLIS),
+        ("pids", limits.pids, 1),
+    ];
+    for (limit, value, lowest) in lowest {
+        if let Some(value) = value.filter(|value| !(lowest..=i64::MAX.cast_unsigned() / 1000).contains(value))
+        {
+            return Err(PrepareError::LimitValue { limit, value });
+        }
+    }
+    Ok(())
+}
+
+/// The bases for `limits`, or why there are none.
+fn choose(found: &Hierarchies, limits: &Limits) -> Result<Vec<Arc<Base>>, String> {
+    let asked = [("memory", limits.memory_bytes), ("cpu", limits.cpu_millis), ("pids", limits.pids)];
+    let mut chosen: Vec<(&Hierarchy, PathBuf, Vec<Setting>)> = Vec::new();
+    let asked: Vec<(&str, u64)> =
+        asked.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    for &(controller, value) in &asked {
+        let hierarchy = found
+            .with_controller(controller)
+            .ok_or_else(|| format!("no control group hierarchy here has the controller {controller}"))?;
+        let settings = settings(hierarchy.version, controller, value);
+        match chosen.iter_mut().find(|(other, ..)| other.mount == hierarchy.mount) {
+            Some((.., all)) => all.extend(settings),
+            None => {
+                let names: Vec<&str> = asked.iter().map(|&(name, _)| name).collect();
+                chosen.push((hierarchy, parent_for(hierarchy, &names)?, settings));
+            }
+        }
+    }
+    let open = |(hierarchy, path, settings): (&Hierarchy, PathBuf, Vec<Setting>)| {
+        let dir = File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC).open(&path);
+        let dir = dir.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        Ok(Arc::new(Base { version: hierarchy.version, path, dir, settings }))
+    };
+    chosen.into_iter().map(open).collect()
+}
+
+/// What is written for one limit.
+fn settings(version: Version, controller: &str, value: u64) -> Vec<Setting> {
+    let setting = |file, value, optional| Setting { file, value, optional };
+    let quota = value.saturating_mul(CPU_MILLI_US);
+    match (version, controller) {
+        (Version::V1, "memory") => vec![
+            setting(c"memory.limit_in_bytes", value.to_string(), false),
+            setting(c"memory.memsw.limit_in_bytes", value.to_string(), true),
+        ],
+        (Version::V2, "memory") => vec![
+            setting(c"memory.max", value.to_string(), false),
+            setting(c"memory.swap.max", "0".to_owned(), true),
+        ],
+        (Version::V1, "cpu") => vec![
+            setting(c"cpu.cfs_period_us", CPU_PERIOD_US.to_string(), false),
+            setting(c"cpu.cfs_quota_us", quota.to_string(), false),
+        ],
+        (Version::V2, "cpu") => vec![setting(c"cpu.max", format!("{quota} {CPU_PERIOD_US}"), false)],
+        (_, "pids") => vec![setting(c"pids.max", value.to_string(), false)],
+        _ => Vec::new(),
+    }
+}
+
+/// The group under which instances get theirs.
+///
+/// v1: the caller's own. v2: a group with processes in it (the caller's, unless it is the root) cannot hand controllers
+/// to groups below it, so it is the nearest one, from the caller's upwards, that already hands down all that are needed;
+/// as every engine does, they are enabled in the root group if the caller is there and they are not.
+fn parent_for(hierarchy: &Hierarchy, controllers: &[&str]) -> Result<PathBuf, String> {
+    if hierarchy.version == Version::V1 {
+        return Ok(hierarchy.own.clone());
+    }
+    let needed: Vec<&&str> =
+        controllers.iter().filter(|c| hierarchy.controllers.iter().any(|have| have == **c)).collect();
+    let hands_down = |group: &Path| {
+        let enabled = words(&group.join("cgroup.subtree_control"));
+        needed.iter().all(|c| enabled.iter().any(|have| have == **c))
+    };
+    for group in hierarchy.own.ancestors().take_while(|group| group.starts_with(&hierarchy.mount)) {
+        if hands_down(group) {
+            return Ok(group.to_owned());
+        }
+    }
+    if hierarchy.own == hierarchy.mount {
+        let enable = needed.iter().map(|c| format!("+{c}")).collect::<Vec<_>>().join(" ");
+        let file = hierarchy.own.join("cgroup.subtree_control");
+        std::fs::write(&file, &enable)
+            .map_err(|e| format!("cannot write {enable} to {}: {e}", file.display()))?;
+        return Ok(hierarchy.own.clone());
+    }
+    let names = controllers.join(", ");
+    Err(format!(
+        "neither {} nor a group above it hands the controllers {names} down",
+        hierarchy.own.display()
+    ))
+}
+
+/// An error with its source in one line, for a reason.
+fn with_source(error: &CgroupError) -> String {
+    format!("{error}: {}", error.source)
+}
+
+/// A C string from a name made here, which has no zero byte in it.
+pub(crate) fn name(text: String) -> CString {
+    CString::new(text).unwrap_or_default()
+}

@@ -1,0 +1,272 @@
+//! What to run, and how isolated.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::PrepareError;
+use crate::isolation::Isolation;
+use crate::prepare::Prepared;
+
+/// The program of an instance.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Program {
+    /// A file of the host. Where the instance has a root of its own, the file is bound into it, read-only.
+    Path(PathBuf),
+    /// A descriptor of an executable file, executed as it is: no path, no mount. Meant for a sealed memfd.
+    Sealed(Arc<OwnedFd>),
+}
+
+/// Bounds on what an instance may use, enforced by control groups. `None` sets no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of memory (and of swap: none beyond it).
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of one CPU: 1500 is one CPU and a half.
+    pub cpu_millis: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+impl Limits {
+    /// No bound at all: no control group is made.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { memory_bytes: None, cpu_millis: None, pids: None }
+    }
+
+    /// Bounds memory, in bytes.
+    #[must_use]
+    pub const fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Bounds CPU time, in thousandths of one CPU.
+    #[must_use]
+    pub const fn cpu_millis(mut self, millis: u64) -> Self {
+        self.cpu_millis = Some(millis);
+        self
+    }
+
+    /// Bounds the number of processes and threads.
+    #[must_use]
+    pub const fn pids(mut self, count: u64) -> Self {
+        self.pids = Some(count);
+        self
+    }
+
+    /// Whether nothing is bounded.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.memory_bytes.is_none() && self.cpu_millis.is_none() && self.pids.is_none()
+    }
+}
+
+/// One standard stream of an instance.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Stream<'a> {
+    /// The caller's own.
+    #[default]
+    Inherit,
+    /// The null device.
+    Null,
+    /// A descriptor of the caller, which stays the caller's.
+    Fd(BorrowedFd<'a>),
+}
+
+/// The three standard streams of an instance.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stdio<'a> {
+    /// Standard input.
+    pub stdin: Stream<'a>,
+    /// Standard output.
+    pub stdout: Stream<'a>,
+    /// Standard error.
+    pub stderr: Stream<'a>,
+}
+
+impl<'a> Stdio<'a> {
+    /// The caller's own three streams.
+    #[must_use]
+    pub const fn inherit() -> Self {
+        Self { stdin: Stream::Inherit, stdout: Stream::Inherit, stderr: Stream::Inherit }
+    }
+
+    /// The null device three times.
+    #[must_use]
+    pub const fn null() -> Self {
+        Self { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null }
+    }
+
+    /// The same with this standard input.
+    #[must_use]
+    pub const fn stdin(mut self, stream: Stream<'a>) -> Self {
+        self.stdin = stream;
+        self
+    }
+
+    /// The same with this standard output.
+    #[must_use]
+    pub const fn stdout(mut self, stream: Stream<'a>) -> Self {
+        self.stdout = stream;
+        self
+    }
+
+    /// The same with this standard error.
+    #[must_use]
+    pub const fn stderr(mut self, stream: Stream<'a>) -> Self {
+        self.stderr = stream;
+        self
+    }
+}
+
+/// A program and its isolation, to be [prepared](Config::prepare) once and spawned any number of times.
+///
+/// The environment is empty unless set, the working directory is `/` in a root of its own and the caller's otherwise.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) program: Program,
+    pub(crate) arg0: Option<OsString>,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) isolation: Isolation,
+    pub(crate) limits: Limits,
+    pub(crate) hostname: String,
+    pub(crate) tmp_bytes: u64,
+    pub(crate) die_with_caller: bool,
+    pub(crate) usage: bool,
+}
+
+/// The default size of an instance's root, which holds its `/tmp`: 64 MiB, as Docker's `/dev/shm`.
+const TMP_BYTES: u64 = 64 << 20;
+
+impl Config {
+    /// A bare process running `program`; see [`Config::isolation`].
+    #[must_use]
+    pub fn new(program: Program) -> Self {
+        Self {
+            program,
+            arg0: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            isolation: Isolation::none(),
+            limits: Limits::none(),
+            hostname: "container".to_owned(),
+            tmp_bytes: TMP_BYTES,
+            die_with_caller: true,
+            usage: false,
+        }
+    }
+
+    /// The program's name for itself (`argv[0]`); by default its path, or `program` for a descriptor.
+    #[must_use]
+    pub fn arg0(mut self, arg0: impl AsRef<OsStr>) -> Self {
+        self.arg0 = Some(arg0.as_ref().to_owned());
+        self
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds environment variables, for example `std::env::vars_os()`.
+    #[must_use]
+    pub fn envs(mut self, vars: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>) -> Self {
+        self.env.extend(
+            vars.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned())),
+        );
+        self
+    }
+
+    /// Sets the layers of isolation; none by default.
+    #[must_use]
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// Sets the limits; none by default.
+    ///
+    /// Where the host does not let the caller have a control group, instances run without, and
+    /// [`Prepared::limits_unavailable`] says why.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the host name seen inside (layer `Uts`); `container` by default.
+    #[must_use]
+    pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
+        self.hostname = hostname.into();
+        self
+    }
+
+    /// Sets the size of the instance's file system in memory, which holds its `/tmp`; 64 MiB by default.
+    #[must_use]
+    pub fn tmp_bytes(mut self, bytes: u64) -> Self {
+        self.tmp_bytes = bytes;
+        self
+    }
+
+    /// Whether an instance is killed when *the thread that spawned it* ends; true by default.
+    ///
+    /// The kernel ties this to the thread (`PR_SET_PDEATHSIG`): spawn from a thread that outlives the instance.
+    #[must_use]
+    pub fn die_with_caller(mut self, die: bool) -> Self {
+        self.die_with_caller = die;
+        self
+    }
+
+    /// Whether the control group's figures are read when an instance has ended ([`Exit::usage`](crate::Exit)); false by
+    /// default, since reading them is part of what the end then takes.
+    #[must_use]
+    pub fn read_usage(mut self, read: bool) -> Self {
+        self.usage = read;
+        self
+    }
+
+    /// Checks everything, and computes all that can be computed before an instance is asked for.
+    ///
+    /// # Errors
+    ///
+    /// A [`PrepareError`] names the value that cannot be used, or what of the host stands in the way.
+    pub fn prepare(self) -> Result<Prepared, PrepareError> {
+        Prepared::new(self)
+    }
+}
+
+impl Program {
+    /// The program at `path`.
+    #[must_use]
+    pub fn path(path: impl AsRef<Path>) -> Self {
+        Self::Path(path.as_ref().to_owned())
+    }
+
+    /// The program behind a descriptor.
+    #[must_use]
+    pub fn sealed(fd: OwnedFd) -> Self {
+        Self::Sealed(Arc::new(fd))
+    }
+}

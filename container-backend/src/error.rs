@@ -1,0 +1,199 @@
+//! What can go wrong, one variant per step.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a [`Config`](crate::Config) cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The program's path cannot be resolved.
+    #[error("cannot find the program {}", path.display())]
+    ProgramNotFound {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The program is a directory, a device or a socket.
+    #[error("{} is not a regular file", path.display())]
+    ProgramNotAFile {
+        /// The resolved path.
+        path: PathBuf,
+    },
+    /// The program has no execute permission for the caller.
+    #[error("{} is not executable (chmod +x?)", path.display())]
+    ProgramNotExecutable {
+        /// The resolved path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The program cannot be read to see what it is.
+    #[error("cannot read {}", path.display())]
+    ProgramUnreadable {
+        /// The resolved path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The program needs another file to run, which the generated root does not hold.
+    #[error(
+        "{} needs the interpreter {interpreter}, which the container's root does not hold; a static program is needed",
+        path.display()
+    )]
+    ProgramNeedsInterpreter {
+        /// The resolved path.
+        path: PathBuf,
+        /// The script's or the dynamic linker's path.
+        interpreter: String,
+    },
+    /// A string holds a zero byte, which no system call can be given.
+    #[error("{what} holds a zero byte: {value:?}")]
+    ZeroByte {
+        /// Which string.
+        what: &'static str,
+        /// The string.
+        value: String,
+    },
+    /// The host name is empty or longer than Linux allows.
+    #[error("a host name has 1 to {max} bytes, not {length}")]
+    HostnameLength {
+        /// The length given.
+        length: usize,
+        /// The longest that Linux takes (`__NEW_UTS_LEN`).
+        max: usize,
+    },
+    /// A limit is zero or beyond what the kernel takes.
+    #[error("the limit {limit} cannot be {value}")]
+    LimitValue {
+        /// Which limit.
+        limit: &'static str,
+        /// The value given.
+        value: u64,
+    },
+    /// No directory of the host can carry the new root for the moment between mount and pivot.
+    #[error("none of {candidates} is a directory that could carry the new root")]
+    NoMountPoint {
+        /// The directories that were looked at.
+        candidates: String,
+    },
+    /// A descriptor that is needed for every start cannot be made.
+    #[error("cannot open {what}")]
+    Open {
+        /// What was to be opened.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The seccomp filter cannot be compiled.
+    #[error("cannot compile the seccomp filter")]
+    Seccomp(#[source] seccompiler::Error),
+    /// The process that cleans up after a killed caller cannot be started.
+    #[error("cannot start the process that removes the control groups of a killed caller")]
+    Janitor(#[source] io::Error),
+}
+
+/// Why an instance could not be started. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// No memory for the child's stack.
+    #[error("cannot map a stack for the child")]
+    Stack(#[source] io::Error),
+    /// A descriptor for the program's standard input, output or error cannot be duplicated.
+    #[error("cannot duplicate descriptor {fd} for the program")]
+    Stdio {
+        /// The descriptor.
+        fd: i32,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The instance's control group cannot be made or set.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// clone3(2) failed.
+    #[error("cannot clone a process with {isolation}")]
+    Clone {
+        /// The layers that were asked for.
+        isolation: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A step between clone and exec failed in the child.
+    #[error("cannot {step}")]
+    Setup {
+        /// The step, in words.
+        step: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The program could not be executed.
+    #[error("cannot execute {program}")]
+    Exec {
+        /// The program.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The child ended before it had executed the program, and not by itself (killed from outside).
+    #[error("the child was killed before it could execute the program")]
+    Killed,
+}
+
+/// Why a running instance could not be waited for or killed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProcessError {
+    /// ppoll(2) on the pidfd failed.
+    #[error("cannot wait for process {pid}")]
+    Poll {
+        /// The process.
+        pid: i32,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// waitid(2) failed.
+    #[error("cannot reap process {pid} (is SIGCHLD ignored by the caller, or does it reap all children?)")]
+    Reap {
+        /// The process.
+        pid: i32,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// pidfd_send_signal(2) failed.
+    #[error("cannot kill process {pid}")]
+    Kill {
+        /// The process.
+        pid: i32,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The instance's control group could not be removed.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+}
+
+/// Why a control group could not be handled.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct CgroupError {
+    /// What was to be done.
+    pub action: &'static str,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}

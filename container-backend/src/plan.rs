@@ -1,0 +1,117 @@
+//! The steps of the child, worked out before any clone.
+//!
+//! A plan is a list of [`Op`]s with everything they need (C strings, flags, the compiled filter). The child only walks
+//! the list. A step that fails is reported by its place in the list, and described here, in the caller.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+
+use seccompiler::sock_filter;
+
+use crate::capabilities::CapData;
+use crate::timeline::Phase;
+
+/// The most subtrees that one plan may hold open between [`Op::OpenTree`] and [`Op::MoveMount`].
+pub(crate) const TREE_SLOTS: usize = 16;
+
+/// One step of the child.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// Notes the instant at which a phase has ended.
+    Mark(Phase),
+    /// Writes a small file of /proc in one write(2).
+    WriteFile { path: &'static CStr, content: Vec<u8> },
+    /// Moves the child itself into the groups whose `tasks` files the caller has opened for this instance.
+    JoinGroups,
+    /// unshare(2), for what cannot be asked of clone3 at once.
+    Unshare(libc::c_int),
+    /// sethostname(2).
+    Hostname(Vec<u8>),
+    /// open_tree(2) with `OPEN_TREE_CLONE`: a private copy of a mount or of one file of it, to be placed later.
+    OpenTree { slot: usize, path: CString, recursive: bool },
+    /// mount_setattr(2): adds attributes to the copy in a slot (it never removes one, so nothing locked is in the way).
+    TreeAttributes { slot: usize, set: u64 },
+    /// move_mount(2): places the copy.
+    MoveMount { slot: usize, target: CString },
+    /// mount(2).
+    Mount {
+        source: Option<CString>,
+        target: CString,
+        fstype: Option<&'static CStr>,
+        flags: libc::c_ulong,
+        data: Option<CString>,
+    },
+    /// chdir(2).
+    Chdir(CString),
+    /// umask(2).
+    Umask(libc::mode_t),
+    /// mkdir(2).
+    Mkdir { path: CString, mode: libc::mode_t },
+    /// mknod(2): a device node, or an empty file to mount on.
+    Mknod { path: CString, mode: libc::mode_t, device: u32 },
+    /// pivot_root(".", "."): the working directory becomes the root, the old root is stacked on top of it.
+    PivotRoot,
+    /// umount2(".", MNT_DETACH): takes the old root off the stack.
+    DetachOldRoot,
+    /// setsid(2).
+    NewSession,
+    /// Takes capabilities out of the bounding set, one prctl(2) each.
+    DropBounding(Vec<u32>),
+    /// capset(2).
+    Capabilities([CapData; 2]),
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivs,
+    /// `PR_SET_PDEATHSIG`, after the last change of credentials, which would clear it.
+    DieWithCaller,
+    /// Ends the child if the caller has died before `DieWithCaller` could see it.
+    CallerAlive,
+    /// Puts this instance's descriptors in the places of stdin, stdout and stderr.
+    Stdio,
+    /// Marks every descriptor past stderr to be closed by exec.
+    CloseOthers,
+    /// Default dispositions and an empty signal mask.
+    Signals,
+    /// Installs the seccomp filter. Last: it also filters what comes after.
+    Seccomp(Vec<sock_filter>),
+}
+
+impl fmt::Display for Op {
+    /// The step as the end of the sentence "cannot ...".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |text: &CStr| text.to_string_lossy().into_owned();
+        match self {
+            Self::Mark(phase) => write!(f, "end the phase {}", phase.name()),
+            Self::WriteFile { path, content } => {
+                write!(f, "write {:?} to {}", String::from_utf8_lossy(content), show(path))
+            }
+            Self::JoinGroups => f.write_str("join the control group"),
+            Self::Unshare(flags) => write!(f, "unshare (flags {flags:#x})"),
+            Self::Hostname(name) => write!(f, "set the host name {:?}", String::from_utf8_lossy(name)),
+            Self::OpenTree { path, .. } => write!(f, "clone the mount of {}", show(path)),
+            Self::TreeAttributes { set, .. } => write!(f, "set mount attributes {set:#x}"),
+            Self::MoveMount { target, .. } => write!(f, "place a mount on {}", show(target)),
+            Self::Mount { fstype: Some(fstype), target, .. } => {
+                write!(f, "mount {} on {}", show(fstype), show(target))
+            }
+            Self::Mount { target, flags, .. } => {
+                write!(f, "change the mount {} (flags {flags:#x})", show(target))
+            }
+            Self::Chdir(path) => write!(f, "change to the directory {}", show(path)),
+            Self::Umask(mask) => write!(f, "set the umask {mask:o}"),
+            Self::Mkdir { path, .. } => write!(f, "make the directory {}", show(path)),
+            Self::Mknod { path, .. } => write!(f, "make the node {}", show(path)),
+            Self::PivotRoot => f.write_str("pivot to the new root"),
+            Self::DetachOldRoot => f.write_str("detach the old root"),
+            Self::NewSession => f.write_str("start a new session"),
+            Self::DropBounding(_) => f.write_str("drop capabilities from the bounding set"),
+            Self::Capabilities(_) => f.write_str("set capabilities"),
+            Self::NoNewPrivs => f.write_str("set no_new_privs"),
+            Self::DieWithCaller => f.write_str("set the parent death signal"),
+            Self::CallerAlive => f.write_str("see whether the caller is alive"),
+            Self::Stdio => f.write_str("place the standard streams"),
+            Self::CloseOthers => f.write_str("mark descriptors close-on-exec"),
+            Self::Signals => f.write_str("reset signals"),
+            Self::Seccomp(filter) => write!(f, "install the seccomp filter ({} instructions)", filter.len()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One start: from the caller's side.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::child::{self, Exec, Fate, Shared, Start};
+use crate::config::{Stdio, Stream};
+use crate::error::SpawnError;
+use crate::isolation::Layer;
+use crate::plan::Op;
+use crate::prepare::{Prepared, duplicate_above_stdio};
+use crate::process::{self, Process};
+use crate::sys::{self, CloneArgs, monotonic_ns};
+use crate::timeline::{Phase, Timeline};
+
+impl Prepared {
+    /// Starts one instance; returns as soon as its program is being executed.
+    ///
+    /// The instance is killed when the calling thread ends; see [`Config::die_with_caller`](crate::Config).
+    ///
+    /// # Errors
+    ///
+    /// A [`SpawnError`] names the step that failed. Nothing is left of the instance then.
+    pub fn spawn(&self, stdio: Stdio<'_>) -> Result<Process, SpawnError> {
+        self.start(stdio, self.exec())
+    }
+
+    /// Goes through all steps of a start but the last: no program is executed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Prepared::spawn`].
+    pub(crate) fn rehearse(&self) -> Result<(), SpawnError> {
+        self.start(Stdio::null(), Exec::DryRun).map(drop)
+    }
+
+    fn start(&self, stdio: Stdio<'_>, exec: Exec) -> Result<Process, SpawnError> {
+        let mut group = self.groups.as_ref().map(|plan| plan.make()).transpose()?;
+        let cgroup_made_ns = group.as_ref().map(|_| monotonic_ns());
+        let streams = Streams::new(self, stdio)?;
+        let joins = group.as_ref().map(|group| group.joins()).unwrap_or_default();
+        let shared = Shared::default();
+        let start = Start {
+            ops: &self.ops,
+            exec,
+            argv: self.argv.as_ptr(),
+            envp: self.envp.as_ptr(),
+            stdio: streams.fds,
+            joins: &joins,
+            caller: self.caller.as_raw_fd(),
+            shared: &shared,
+        };
+        let clone_into = group.as_ref().and_then(|group| group.clone_into());
+        let (pid, pidfd, executed_ns) = self.clone_child(&start, clone_into)?;
+        let fate = shared.fate();
+        if fate != Fate::Executed {
+            process::reap(pid, &pidfd);
+            return Err(self.failure(fate));
+        }
+        if let Some(group) = &mut group {
+            group.joined();
+        }
+        let timeline = Timeline::new(marks(&shared, executed_ns), cgroup_made_ns);
+        let whole_kill = self.isolation.has(Layer::Pid);
+        Ok(Process::new(pid, pidfd, timeline, group, self.usage, whole_kill))
+    }
+
+    /// The clone itself, with all signals blocked. Returns when the child executes, or has ended.
+    fn clone_child(
+        &self,
+        start: &Start<'_>,
+        clone_into: Option<RawFd>,
+    ) -> Result<(i32, OwnedFd, u64), SpawnError> {
+        let stack = self.stacks.take().map_err(SpawnError::Stack)?;
+        let mut pidfd: RawFd = -1;
+        // SAFETY: all zero is a valid clone_args.
+        let mut args: CloneArgs = unsafe { std::mem::zeroed() };
+        let shared = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | self.clone_flags;
+        args.flags = u64::from(shared.cast_unsigned()) | CLONE_CLEAR_SIGHAND;
+        args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
+        args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+        (args.stack, args.stack_size) = stack.range();
+        if let Some(group) = clone_into {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = u64::from(group.cast_unsigned());
+        }
+        let blocked = SignalsBlocked::new();
+        // SAFETY: the stack is this start's own until it is given back below, when the child (CLONE_VFORK) has left it;
+        // `child::main` is made for running so; `start` outlives the call, during which this thread is suspended.
+        let pid = unsafe { sys::clone3(&args, child::main, std::ptr::from_ref(start).cast()) };
+        let executed_ns = monotonic_ns();
+        drop(blocked);
+        self.stacks.give_back(stack);
+        let pid = pid.map_err(|errno| SpawnError::Clone {
+            isolation: self.isolation.to_string(),
+            source: sys::os_error(errno),
+        })?;
+        // SAFETY: CLONE_PIDFD has stored a fresh descriptor, since the clone succeeded.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        Ok((i32::try_from(pid).unwrap_or(-1), pidfd, executed_ns))
+    }
+
+    fn failure(&self, fate: Fate) -> SpawnError {
+        match fate {
+            Fate::Failed { op, errno } => {
+                let source = sys::os_error(errno);
+                let step = self.ops.get(op).map(Op::to_string).unwrap_or_default();
+                SpawnError::Setup { step, source }
+            }
+            Fate::ExecFailed { errno } => {
+                SpawnError::Exec { program: self.program_name.clone(), source: sys::os_error(errno) }
+            }
+            Fate::Executed | Fate::Killed => SpawnError::Killed,
+        }
+    }
+}
+
+/// `CLONE_CLEAR_SIGHAND` (Linux 5.5): caught signals are default in the child, so no handler of the caller ever runs there.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// `CLONE_INTO_CGROUP` (Linux 5.7).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The phases that were reached, with the caller's own reading as the last.
+fn marks(shared: &Shared, executed_ns: u64) -> Vec<(&'static str, u64)> {
+    let reached = |phase: Phase| Some((phase.name(), shared.mark(phase)?));
+    let mut marks: Vec<_> = Phase::ALL.into_iter().filter_map(reached).collect();
+    marks.push((Phase::Exec.name(), executed_ns));
+    marks
+}
+
+/// The descriptors that the child puts in places 0, 1 and 2.
+struct Streams {
+    fds: [RawFd; 3],
+    /// Duplicates of sources that stood in one another's places.
+    _moved: Vec<OwnedFd>,
+}
+
+impl Streams {
+    fn new(prepared: &Prepared, stdio: Stdio<'_>) -> Result<Self, SpawnError> {
+        let mut streams = Self { fds: [0, 1, 2], _moved: Vec::new() };
+        for (place, stream) in streams.fds.iter_mut().zip([stdio.stdin, stdio.stdout, stdio.stderr]) {
+            let source = match stream {
+                Stream::Inherit => continue,
+                Stream::Null => prepared.null.as_raw_fd(),
+                Stream::Fd(fd) => fd.as_raw_fd(),
+            };
+            *place = source;
+            if source <= libc::STDERR_FILENO {
+                let high =
+                    duplicate_above_stdio(source).map_err(|e| SpawnError::Stdio { fd: source, source: e })?;
+                *place = high.as_raw_fd();
+                streams._moved.push(high);
+            }
+        }
+        Ok(streams)
+    }
+}
+
+/// All signals blocked in this thread until dropped, those that the C library keeps for itself included.
+struct SignalsBlocked {
+    before: u64,
+}
+
+impl SignalsBlocked {
+    fn new() -> Self {
+        let mut blocked = Self { before: 0 };
+        let all = u64::MAX;
+        mask(libc::SIG_BLOCK, &all, Some(&mut blocked.before));
+        blocked
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        mask(libc::SIG_SETMASK, &self.before, None);
+    }
+}
+
+fn mask(how: libc::c_int, new: &u64, old: Option<&mut u64>) {
+    let new = std::ptr::from_ref(new) as usize;
+    let old = old.map_or(0, |old| std::ptr::from_mut(old) as usize);
+    // SAFETY: two masks of 8 bytes, as the size says. It cannot fail with these arguments.
+    let done =
+        unsafe { sys::call(libc::SYS_rt_sigprocmask, [sys::flags(how), new, old, size_of::<u64>(), 0, 0]) };
+    debug_assert!(done.is_ok(), "rt_sigprocmask: {:?}", io::Error::last_os_error());
+}

@@ -1,0 +1,66 @@
+//! Stacks for children, kept for the next one.
+
+use std::io;
+use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
+
+/// A child's stack. What runs on it needs less than 2 KiB; unoptimised builds need more, and pages not touched cost nothing.
+const SIZE: usize = 64 << 10;
+/// The unmapped page below it, so that an overflow is a fault and not a corruption.
+const GUARD: usize = 4096;
+
+/// One mapped stack with its guard page.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    base: NonNull<libc::c_void>,
+}
+
+// SAFETY: a mapping is not tied to a thread; whoever holds the `Stack` alone uses it.
+unsafe impl Send for Stack {}
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        // SAFETY: a fresh private mapping at an address of the kernel's choice touches nothing that exists.
+        let base = unsafe {
+            let (protection, kind) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            libc::mmap(ptr::null_mut(), GUARD + SIZE, protection, kind | libc::MAP_STACK, -1, 0)
+        };
+        let base = NonNull::new(base).filter(|base| base.as_ptr() != libc::MAP_FAILED);
+        let stack = Self { base: base.ok_or_else(io::Error::last_os_error)? };
+        // SAFETY: the first page of the mapping made above, which nobody uses yet.
+        match unsafe { libc::mprotect(stack.base.as_ptr(), GUARD, libc::PROT_NONE) } {
+            0 => Ok(stack),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Where the usable part begins, and its size, as clone3(2) wants them.
+    pub(crate) fn range(&self) -> (u64, u64) {
+        ((self.base.as_ptr() as usize + GUARD) as u64, SIZE as u64)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made; no child runs on it, since only a stack that is not in use is dropped.
+        unsafe { libc::munmap(self.base.as_ptr(), GUARD + SIZE) };
+    }
+}
+
+/// Stacks that are not in use.
+#[derive(Debug, Default)]
+pub(crate) struct Stacks(Mutex<Vec<Stack>>);
+
+impl Stacks {
+    /// A stack, used before or new.
+    pub(crate) fn take(&self) -> io::Result<Stack> {
+        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        used.map_or_else(Stack::new, Ok)
+    }
+
+    /// Keeps a stack that no child uses any more.
+    pub(crate) fn give_back(&self, stack: Stack) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stack);
+    }
+}

@@ -1,0 +1,166 @@
+//! What the scenarios share: the program under test, running it, counting what is left behind.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(clippy::print_stdout, reason = "why a test is skipped")]
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use container_backend::{Config, Exit, Isolation, Prepared, Process, Program, Status, Stdio, Stream, probe};
+
+/// Long enough for any scenario on a busy machine; a scenario that needs it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The static program under test, compiled once; `None` (with the reason printed) without a C compiler or static libc.
+pub fn actor() -> Option<&'static Path> {
+    static ACTOR: OnceLock<Option<PathBuf>> = OnceLock::new();
+    ACTOR
+        .get_or_init(|| {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/actor.c");
+            let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("actor-{}", std::process::id()));
+            let done = Command::new("cc").args(["-O1", "-static", "-o"]).arg(&out).arg(source).output();
+            match done {
+                Ok(done) if done.status.success() => Some(out),
+                Ok(done) => {
+                    println!("skipped: cc -static failed: {}", String::from_utf8_lossy(&done.stderr));
+                    None
+                }
+                Err(error) => {
+                    println!("skipped: no C compiler: {error}");
+                    None
+                }
+            }
+        })
+        .as_deref()
+}
+
+/// Whether a container can be made here; prints the reason if not.
+pub fn containers_work() -> bool {
+    static WORK: OnceLock<Option<String>> = OnceLock::new();
+    let refused = WORK.get_or_init(|| probe().container.reason().map(str::to_owned));
+    if let Some(reason) = refused {
+        println!("skipped: no containers here: {reason}");
+    }
+    refused.is_none()
+}
+
+/// The actor, doing `act`, in a container.
+pub fn container(act: &[&str]) -> Option<Config> {
+    if !containers_work() {
+        return None;
+    }
+    Some(Config::new(Program::path(actor()?)).args(act).isolation(Isolation::container()))
+}
+
+/// The actor, doing `act`, as a bare process.
+pub fn native(act: &[&str]) -> Option<Config> {
+    Some(Config::new(Program::path(actor()?)).args(act))
+}
+
+/// What one run left: its output and its end.
+#[derive(Debug)]
+pub struct Ran {
+    pub stdout: String,
+    pub exit: Exit,
+}
+
+impl Ran {
+    pub fn lines(&self) -> Vec<&str> {
+        self.stdout.lines().collect()
+    }
+
+    /// The value behind `key` in a file like /proc/self/status.
+    pub fn field(&self, key: &str) -> &str {
+        let line = self.stdout.lines().find(|line| line.starts_with(key));
+        line.unwrap_or_else(|| panic!("no {key} in {}", self.stdout))[key.len()..].trim()
+    }
+}
+
+/// Runs to the end, with the output collected.
+pub fn run(config: Config) -> Ran {
+    run_prepared(&config.prepare().expect("the config is good"))
+}
+
+pub fn run_prepared(prepared: &Prepared) -> Ran {
+    let (mut process, mut reader) = spawn_piped(prepared);
+    let mut stdout = String::new();
+    reader.read_to_string(&mut stdout).expect("the program writes text");
+    let exit = process.wait(Some(PATIENCE)).expect("it can be waited for").expect("it ends in time");
+    Ran { stdout, exit }
+}
+
+/// Starts with stdout on a pipe.
+pub fn spawn_piped(prepared: &Prepared) -> (Process, File) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let stdio = Stdio::null().stdout(Stream::Fd(writer.as_fd())).stderr(Stream::Inherit);
+    let process = prepared.spawn(stdio).expect("it starts");
+    drop(writer);
+    (process, File::from(OwnedFd::from(reader)))
+}
+
+/// Starts, and returns when the program has said its first line.
+pub fn spawn_until_ready(prepared: &Prepared) -> (Process, File) {
+    let (process, mut reader) = spawn_piped(prepared);
+    let mut line = [0; 6];
+    reader.read_exact(&mut line).expect("the program says ready");
+    assert_eq!(&line, b"ready\n");
+    (process, reader)
+}
+
+pub fn succeeded(ran: &Ran) {
+    assert_eq!(ran.exit.status, Status::Exited(0), "{}", ran.stdout);
+}
+
+/// Whether the process exists (a zombie does).
+pub fn exists(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// What of this process and its containers there is to be counted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Traces {
+    pub descriptors: usize,
+    pub children: usize,
+    pub mounts: usize,
+    pub groups: usize,
+}
+
+impl Traces {
+    pub fn now() -> Self {
+        Self {
+            descriptors: std::fs::read_dir("/proc/self/fd").expect("/proc is there").count(),
+            children: children_of(std::process::id()),
+            mounts: std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is there").lines().count(),
+            groups: groups_of(std::process::id()).len(),
+        }
+    }
+}
+
+/// Counts a process's children, threads' children included.
+pub fn children_of(pid: u32) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("/proc is there");
+    let children = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children"));
+    tasks.flatten().filter_map(|task| children(task).ok()).map(|list| list.split_whitespace().count()).sum()
+}
+
+/// The control group directories that process `pid` has made, wherever they are mounted.
+pub fn groups_of(pid: u32) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let prefix = format!("container-{pid}-");
+    let mut look = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = look.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                    found.push(entry.path());
+                }
+                look.push(entry.path());
+            }
+        }
+    }
+    found
+}
