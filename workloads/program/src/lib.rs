@@ -7,7 +7,7 @@
 //! - [`cpu_int`], [`cpu_float`], [`sha256`], [`deflate`]: the processor
 //! - [`mem_stream`], [`mem_latency`]: the memory
 //! - [`page_fault`], [`syscall`], [`alloc`]: the border to the kernel
-//! - [`work`]: what they have in common, and [`prepare`](work::prepare), which finds one by name
+//! - [`work`]: what they have in common, and [`prepare`], which finds one by name
 //! - [`mix`]: the generator and the checksum that all of them use
 //! - [`sys`]: system calls without the C library, and the clock
 
