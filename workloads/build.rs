@@ -1,8 +1,9 @@
 //! Builds the static program and hands its bytes to `src/lib.rs`.
 //!
-//! It is a separate cargo run with a target folder of its own below `OUT_DIR`: the outer cargo holds the lock of its own
-//! target folder while this script runs, and the program needs flags that nothing else shall get. Whatever the outer run
-//! is (`build`, `test`, `clippy`, `doc`, of any profile), the program is built the same way, to the same bytes.
+//! It is a separate cargo run with a target folder of its own below `OUT_DIR`: the outer cargo holds the lock
+//! of its own target folder while this script runs, and the program needs flags that nothing else shall get.
+//! Whatever the outer run is (`build`, `test`, `clippy`, `doc`, of any profile), the program is built the
+//! same way, to the same bytes.
 
 use std::env;
 use std::error::Error;
@@ -18,9 +19,10 @@ const START_ORDER: &str = "program/start-order.txt";
 
 /// Flags for the compiler.
 ///
-/// - `crt-static`, `relocation-model=static`: no loader and no relocations at start; the plainest case of an ELF file,
-///   which every target can run.
-/// - `relro-level=off`: saves the call that makes a few pages read-only once relocations are done; there are none.
+/// - `crt-static`, `relocation-model=static`: no loader and no relocations at start; the plainest case of an
+///   ELF file, which every target can run.
+/// - `relro-level=off`: saves the call that makes a few pages read-only once relocations are done; there are
+///   none.
 /// - `build-id=none`: nothing in the file shall depend on anything but the sources.
 const RUSTC_FLAGS: [&str; 8] = [
     "-C",
@@ -33,9 +35,9 @@ const RUSTC_FLAGS: [&str; 8] = [
     "link-arg=-Wl,--build-id=none",
 ];
 
-/// Puts what runs before `main` side by side: 23 pages of code are touched instead of 45. Only LLVM's linker, which is
-/// rustc's own on this target, knows the option; without it the program is the same, somewhat slower to start. The path is
-/// relative to the workspace, where cargo starts the compiler.
+/// Puts what runs before `main` side by side: 23 pages of code are touched instead of 45. Only LLVM's linker,
+/// which is rustc's own on this target, knows the option; without it the program is the same, somewhat slower
+/// to start. The path is relative to the workspace, where cargo starts the compiler.
 const ORDER_FLAGS: [&str; 4] = [
     "-C",
     "link-arg=-Wl,--symbol-ordering-file=workloads/program/start-order.txt",
@@ -43,7 +45,8 @@ const ORDER_FLAGS: [&str; 4] = [
     "link-arg=-Wl,--no-warn-symbol-ordering",
 ];
 
-/// The whole profile, so that the workspace's own (debug lines, code units) may change without changing the program.
+/// The whole profile, so that the workspace's own (debug lines, code units) may change without changing the
+/// program.
 const PROFILE: [(&str, &str); 10] = [
     ("OPT_LEVEL", "3"),
     ("LTO", "fat"),
@@ -72,15 +75,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let target_dir = out_dir.join("program-target");
-    // Cargo does not know that the linker reads the file: its digest among the flags makes a change of it one of theirs.
+    // Cargo does not know that the linker reads the file: its digest among the flags makes a change of it one
+    // of theirs.
     let digest = digest(&crate_dir.join(START_ORDER))?;
     let cfg = format!("start_order=\"{digest:016x}\"");
     let ordered = [&RUSTC_FLAGS[..], &ORDER_FLAGS[..], &["--cfg", &cfg][..]].concat();
     match build(workspace, &target_dir, &ordered) {
         Err(Failure::Build(messages)) if messages.contains("--symbol-ordering-file") => {
-            println!(
-                "cargo::warning=the linker cannot order functions; the workload program will start a little slower"
-            );
+            println!("cargo::warning=the linker cannot order functions: the program starts a little slower");
             build(workspace, &target_dir, &RUSTC_FLAGS)?;
         }
         other => other?,
@@ -149,7 +151,8 @@ fn build(workspace: &Path, target_dir: &Path, rustc_flags: &[&str]) -> Result<()
             command.env_remove(name);
         }
     }
-    // An empty name switches the wrapper off, whether it comes from the environment (clippy's) or from our configuration.
+    // An empty name switches the wrapper off, whether it comes from the environment (clippy's) or from our
+    // configuration.
     command.env("RUSTC_WORKSPACE_WRAPPER", "");
     command.env("CARGO_ENCODED_RUSTFLAGS", encoded(rustc_flags, workspace)?);
     for (key, value) in PROFILE {
@@ -163,8 +166,9 @@ fn build(workspace: &Path, target_dir: &Path, rustc_flags: &[&str]) -> Result<()
     }
 }
 
-/// Of what cargo and the user set, all that leaves the program's bytes alone: where cargo finds crates and the network, how many
-/// jobs it may start, which compiler and linker there are, and everything that is not cargo's.
+/// Of what cargo and the user set, all that leaves the program's bytes alone: where cargo finds crates and
+/// the network, how many jobs it may start, which compiler and linker there are, and everything that is not
+/// cargo's.
 fn is_kept(name: &str) -> bool {
     const KEPT: [&str; 10] = [
         "CARGO_HOME",
@@ -198,7 +202,8 @@ fn encoded(rustc_flags: &[&str], workspace: &Path) -> Result<OsString, String> {
     Ok(flags)
 }
 
-/// Whether the file is an x86-64 executable that needs no loader (System V ABI, "ELF header" and "program header").
+/// Whether the file is an x86-64 executable that needs no loader (System V ABI, "ELF header" and "program
+/// header").
 fn check_static(elf: &[u8]) -> Result<(), String> {
     const ET_EXEC: u16 = 2;
     const ET_DYN: u16 = 3;

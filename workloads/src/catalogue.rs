@@ -148,8 +148,8 @@ pub struct Invocation {
     pub reps: u64,
     /// Repetitions before them that do not.
     pub warmup: u64,
-    /// Instead of repetitions: find how many iterations last about so many milliseconds, print it as the sample
-    /// `iters` (unit `count`), and end.
+    /// Instead of repetitions: find how many iterations last about so many milliseconds, print it as the
+    /// sample `iters` (unit `count`), and end.
     pub calibrate_ms: Option<u64>,
     /// Stay, idle, until standard input ends.
     pub hold: bool,
@@ -172,8 +172,9 @@ impl Invocation {
                 if let Some(iters) = self.iters {
                     add("--iters", iters);
                 }
-                // Left out where they are the default: a plain `noop` ends without even reading its options.
-                if *self != Self::of(self.workload) && (self.reps, self.warmup) != (0, 0) {
+                // A plain `noop` then has no options, and ends without even looking for any.
+                let default = Self::of(self.workload);
+                if (self.reps, self.warmup) != (default.reps, default.warmup) {
                     add("--reps", self.reps);
                     add("--warmup", self.warmup);
                 }
@@ -213,6 +214,12 @@ mod tests {
     fn a_plain_noop_has_no_options() {
         assert_eq!(Invocation::of(&ALL[0]).arguments(), ["noop"]);
         assert_eq!(Invocation { hold: true, ..Invocation::of(&ALL[0]) }.arguments(), ["noop", "--hold"]);
+    }
+
+    #[test]
+    fn no_repetitions_at_all_are_asked_for_in_so_many_words() {
+        let invocation = Invocation { reps: 0, ..Invocation::of(&ALL[1]) };
+        assert_eq!(invocation.arguments(), ["cpu-int", "--reps", "0", "--warmup", "0"]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! What a workload needs of a target, so that one which the target cannot serve becomes a skipped row with a reason.
+//! What a workload needs of a target, so that one which the target cannot serve becomes a skipped row with a
+//! reason.
 
-/// Calls without which no workload runs. A static glibc program makes about ten more before its `main`, and goes on
-/// without them where they fail; so does the program itself where it cannot ignore SIGPIPE or refuse huge pages.
+/// Calls without which no workload runs. A static glibc program makes about ten more before its `main`, and
+/// goes on without them where they fail; so does the program itself where it cannot ignore SIGPIPE or refuse
+/// huge pages.
 pub const BASIC_CALLS: &[&str] = &["arch_prctl", "brk", "exit_group", "write"];
 
 /// What a workload needs.

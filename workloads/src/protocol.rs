@@ -6,14 +6,14 @@
 //! | `begin` | a repetition that counts begins |
 //! | `begin warmup` | a repetition begins that warms up and does not count |
 //! | `end` | it has ended |
-//! | `sample NAME UNIT VALUE` | a figure: of the repetition that ended last, or of the whole run where there is none |
+//! | `sample NAME UNIT VALUE` | a figure of the repetition that ended last, or of the run where there is none |
 //! | `check HEX` | the checksum of the repetition that ended last |
 //!
-//! Any other line is no error: the program may be one that knows nothing of this protocol. A line that begins like a sample or a check
-//! and is none is [`Line::Malformed`].
+//! Any other line is no error: the program may be one that knows nothing of this protocol. A line that begins
+//! like a sample or a check and is none is [`Line::Malformed`].
 
-/// Longest line that is looked at, without its end. A program may print lines of any length: of a longer one no more than this
-/// is ever kept.
+/// Longest line that is looked at, without its end. A program may print lines of any length: of a longer one
+/// no more than this is ever kept.
 pub const MAX_LINE_BYTES: usize = 4096;
 /// Longest name of a sample.
 pub const MAX_NAME_BYTES: usize = 64;
@@ -59,7 +59,8 @@ pub enum Line<'a> {
         /// Its length without its end.
         bytes: u64,
     },
-    /// The output ended in the middle of this line. It is not interpreted: a figure cut short is a figure, a wrong one.
+    /// The output ended in the middle of this line. It is not interpreted: a figure cut short is a figure, a
+    /// wrong one.
     Unterminated(&'a [u8]),
 }
 
@@ -184,7 +185,8 @@ fn word(bytes: &[u8], longest: usize, allowed: impl Fn(&u8) -> bool) -> Option<&
     well_formed.then(|| core::str::from_utf8(bytes).ok()).flatten()
 }
 
-/// `digits[.digits][e[+|-]digits]`. The standard library's parser is laxer: it also takes `inf`, `NaN`, `.5`, `5.` and signs.
+/// `digits[.digits][e[+|-]digits]`. The standard library's parser is laxer: it also takes `inf`, `NaN`, `.5`,
+/// `5.` and signs.
 fn number(bytes: &[u8]) -> Option<f64> {
     let digits = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
     let split = |bytes: &'_ [u8], at: fn(&u8) -> bool| bytes.iter().position(at);

@@ -1,9 +1,9 @@
 //! What a static program executes before its first output: `start_order PROGRAM`.
 //!
-//! Runs PROGRAM one instruction at a time until it calls `write`, and says on standard error how many instructions and
-//! `cpuid` that took (a hypervisor has to answer each of those) and how many pages of code it touched (in a fresh virtual
-//! machine each of them is a page fault). Where PROGRAM has its symbol table, its functions are printed in the order
-//! of their first instruction; that is how `start-order.txt` was made:
+//! Runs PROGRAM one instruction at a time until it calls `write`, and says on standard error how many
+//! instructions and `cpuid` that took (a hypervisor has to answer each of those) and how many pages of code
+//! it touched (in a fresh virtual machine each of them is a page fault). Where PROGRAM has its symbol table,
+//! its functions are printed in the order of their first instruction; that is how `start-order.txt` was made:
 //!
 //! ```sh
 //! cargo build --release -p workload-program
@@ -52,12 +52,14 @@ type Instruction = (u64, [u8; 2]);
 
 /// Every instruction up to the first `write`.
 fn addresses(program: &CString) -> Result<Vec<Instruction>, Box<dyn Error>> {
-    // SAFETY: fork(2) has no arguments; the child calls only functions that are safe after it (ptrace, execve, _exit).
+    // SAFETY: fork(2) has no arguments; the child calls only functions that are safe after it (ptrace,
+    // execve, _exit).
     let child = unsafe { libc::fork() };
     if child == 0 {
         let argv = [program.as_ptr(), ptr::null()];
         let environment = [ptr::null()];
-        // SAFETY: the arrays end in a null pointer and outlive the call; the strings in them end in a zero byte.
+        // SAFETY: the arrays end in a null pointer and outlive the call; the strings in them end in a zero
+        // byte.
         unsafe {
             libc::ptrace(libc::PTRACE_TRACEME, 0, 0_usize, 0_usize);
             libc::execve(program.as_ptr(), argv.as_ptr(), environment.as_ptr());
@@ -91,7 +93,8 @@ fn addresses(program: &CString) -> Result<Vec<Instruction>, Box<dyn Error>> {
     }
 }
 
-/// First address, end and name of every function, in the order of addresses (ELF-64 object file format, "Symbol Table").
+/// First address, end and name of every function, in the order of addresses (ELF-64 object file format,
+/// "Symbol Table").
 fn functions(elf: &[u8]) -> Option<Vec<(u64, u64, String)>> {
     const SHT_SYMTAB: u64 = 2;
     const SYMBOL_BYTES: usize = 24;

@@ -9,7 +9,8 @@ use crate::work::{PrepareError, Work, iterate};
 const SLOTS: u32 = 512;
 /// One `free` and one `malloc` each.
 pub const OPERATIONS: u64 = 4096;
-/// Sizes run from 2^4 to 2^16 bytes, every power of two as often as every other: small ones are frequent, as in programs.
+/// Sizes run from 2^4 to 2^16 bytes, every power of two as often as every other: small ones are frequent, as
+/// in programs.
 const SMALLEST_LOG2: u32 = 4;
 const LARGEST_LOG2: u32 = 16;
 const SEED: u64 = 0x0a11_0c00;
@@ -22,7 +23,8 @@ pub struct Alloc {
 }
 
 impl Alloc {
-    /// Makes the blocks. It does so by one iteration, which leaves them as every iteration finds and leaves them.
+    /// Makes the blocks. It does so by one iteration, which leaves them as every iteration finds and leaves
+    /// them.
     ///
     /// # Errors
     ///
@@ -38,7 +40,8 @@ impl Alloc {
         Ok(work)
     }
 
-    /// One iteration: the same slots and sizes each time. Each block that is freed gives its stamps to the checksum.
+    /// One iteration: the same slots and sizes each time. Each block that is freed gives its stamps to the
+    /// checksum.
     fn churn(&mut self) -> u64 {
         let mut random = Random::new(SEED);
         let mut sum = 0;
@@ -82,7 +85,8 @@ impl Block {
         // SAFETY: malloc(3) accepts any size; the result is used only where it is not null.
         let start = ptr::NonNull::new(unsafe { libc::malloc(bytes) }.cast::<u8>())?;
         let block = Self { start, bytes };
-        // SAFETY: see `stamps`; both words belong to this block alone, and unaligned writes need no alignment.
+        // SAFETY: see `stamps`; both words belong to this block alone, and unaligned writes need no
+        // alignment.
         unsafe {
             let (first, last) = block.stamps();
             first.write_unaligned(stamp);

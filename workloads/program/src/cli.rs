@@ -80,7 +80,8 @@ impl<'a> Request {
             }
         }
         let workload = workload.unwrap_or("noop");
-        // `noop --hold` alone is the idle instance whose memory is looked at: it does not even measure its marks.
+        // `noop --hold` alone is the idle instance whose memory is looked at: it does not even measure its
+        // marks.
         let reps = reps.unwrap_or(u64::from(workload != "noop"));
         let mode = match calibrate {
             Some(milliseconds) => Mode::Calibrate { milliseconds },

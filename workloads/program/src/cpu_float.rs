@@ -1,7 +1,8 @@
 //! `cpu-float`: a blocked matrix product in double precision.
 //!
-//! IEEE 754 fixes every single result, the source fixes the order of the additions, and nothing lets the compiler fuse or
-//! reorder them: the product is the same to the last bit on every machine, however it is vectorised.
+//! IEEE 754 fixes every single result, the source fixes the order of the additions, and nothing lets the
+//! compiler fuse or reorder them: the product is the same to the last bit on every machine, however it is
+//! vectorised.
 
 use core::hint::black_box;
 

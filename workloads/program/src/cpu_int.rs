@@ -1,8 +1,9 @@
 //! `cpu-int`: integer arithmetic with branches that depend on the data, and no vectors.
 //!
-//! Three small programs on 1024 generated numbers: a heap sort (branches and loads that no predictor knows), the lengths
-//! of Collatz sequences (long chains of dependent operations) and an interpreter of random instructions (indirect jumps).
-//! All of it is one chain of dependencies after another, so that the compiler has nothing to vectorise.
+//! Three small programs on 1024 generated numbers: a heap sort (branches and loads that no predictor knows),
+//! the lengths of Collatz sequences (long chains of dependent operations) and an interpreter of random
+//! instructions (indirect jumps). All of it is one chain of dependencies after another, so that the compiler
+//! has nothing to vectorise.
 
 use core::hint::black_box;
 
@@ -42,7 +43,8 @@ impl Work for CpuInt {
 /// One iteration: fills `numbers` from `seed`, works on them, and returns the checksum.
 #[inline(never)]
 pub fn unit(numbers: &mut [u64], seed: u64) -> u64 {
-    // Each number is made of the one before it. SplitMix64's could be computed side by side, and the compiler would.
+    // Each number is made of the one before it. SplitMix64's could be computed side by side, and the compiler
+    // would.
     let mut last = seed;
     for (place, number) in numbers.iter_mut().enumerate() {
         last = fold(last, place as u64);

@@ -1,7 +1,7 @@
 //! `deflate`: compresses and expands a generated text by the `miniz_oxide` crate.
 //!
-//! Compressor, expander and buffers are made once. The crate's one-call functions get them from the allocator every time,
-//! several hundred KiB, and what would be measured then is page faults.
+//! Compressor, expander and buffers are made once. The crate's one-call functions get them from the allocator
+//! every time, several hundred KiB, and what would be measured then is page faults.
 
 use core::hint::black_box;
 
@@ -89,7 +89,8 @@ impl Work for Deflate {
     }
 }
 
-/// Fills `text` with sentences of words whose frequency falls with their place in the list, as in a language (Zipf).
+/// Fills `text` with sentences of words whose frequency falls with their place in the list, as in a language
+/// (Zipf).
 fn write_text(text: &mut [u8]) {
     const WORDS: [&str; 48] = [
         "the",

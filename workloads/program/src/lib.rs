@@ -1,8 +1,9 @@
 //! The workloads that are measured in every target, one module each.
 //!
-//! A workload is a [`Work`]: prepared once, then asked for repetitions of a number of *iterations*. Every iteration
-//! does the same fixed work and comes to the same checksum, so that the checksum of a repetition depends neither on
-//! how many iterations it has nor on the target. The crate `workloads` holds the catalogue with the expected ones.
+//! A workload is a [`Work`]: prepared once, then asked for repetitions of a number of *iterations*. Every
+//! iteration does the same fixed work and comes to the same checksum, so that the checksum of a repetition
+//! depends neither on how many iterations it has nor on the target. The crate `workloads` holds the catalogue
+//! with the expected ones.
 //!
 //! - [`cpu_int`], [`cpu_float`], [`sha256`], [`deflate`]: the processor
 //! - [`mem_stream`], [`mem_latency`]: the memory

@@ -2,8 +2,9 @@
 //!
 //! `workload-program [WORKLOAD] [--iters N] [--reps R] [--warmup W] [--calibrate MS] [--hold]`
 //!
-//! It has one thread, and `main` is called by the C library's start-up code directly: Rust's own would first make a signal
-//! stack, look at the standard descriptors and install handlers, none of which is needed, and the start is what is measured.
+//! It has one thread, and `main` is called by the C library's start-up code directly: Rust's own would first
+//! make a signal stack, look at the standard descriptors and install handlers, none of which is needed, and
+//! the start is what is measured.
 
 #![no_main]
 
@@ -33,7 +34,8 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
         sys::exit(0);
     }
     let count = usize::try_from(argc).unwrap_or(0);
-    // SAFETY: `index` is below `argc`, and each of the first `argc` pointers is to a string (the contract of main).
+    // SAFETY: `index` is below `argc`, and each of the first `argc` pointers is to a string (the contract of
+    // main).
     let argument = |index: usize| unsafe { CStr::from_ptr(*argv.add(index)) }.to_bytes();
     // This one is started more often than all others together.
     if count == 2 && argument(1) == b"noop" {

@@ -1,8 +1,10 @@
-//! `mem-latency`: a chase along pointers through rings of several sizes, from the first-level cache to memory.
+//! `mem-latency`: a chase along pointers through rings of several sizes, from the first-level cache to
+//! memory.
 //!
-//! A ring joins all its nodes, a cache line each, in random order; each step's address comes from the step before, so
-//! that neither the compiler nor the processor can run ahead, and no prefetcher knows the next line. (Shuffling the nodes and joining
-//! neighbours draws from all single cycles alike, as Sattolo's algorithm does, and knows each node's rank as well.)
+//! A ring joins all its nodes, a cache line each, in random order; each step's address comes from the step
+//! before, so that neither the compiler nor the processor can run ahead, and no prefetcher knows the next
+//! line. (Shuffling the nodes and joining neighbours draws from all single cycles alike, as Sattolo's
+//! algorithm does, and knows each node's rank as well.)
 
 use core::hint::black_box;
 
@@ -17,14 +19,16 @@ pub const RINGS: [(&str, usize); 4] = [
     ("step_4mib", 4 << 20),
     ("step_128mib", 128 << 20),
 ];
-/// Steps in each ring an iteration: whole laps of all rings but the largest, which is too large to go round each time.
+/// Steps in each ring an iteration: whole laps of all rings but the largest, which is too large to go round
+/// each time.
 pub const STEPS: u64 = 1 << 16;
 /// The cache line of every x86-64 processor.
 const NODE_BYTES: usize = 64;
 const NODE_WORDS: usize = NODE_BYTES / size_of::<usize>();
 const SEED: u64 = 0x1a7e_0c1e;
 
-/// Nodes in the order of memory, [`NODE_WORDS`] words each: first the index of the next node's first word, then the rank.
+/// Nodes in the order of memory, [`NODE_WORDS`] words each: first the index of the next node's first word,
+/// then the rank.
 struct Ring {
     words: Vec<usize>,
     position: usize,
@@ -74,9 +78,9 @@ impl Ring {
 fn chase(words: &[usize], mut position: usize, steps: u64) -> usize {
     assert!(position < words.len());
     for _ in 0..steps {
-        // SAFETY: `get_unchecked` wants an index below the length. The first is checked above; every further one was
-        // read from the first word of a node, where `Ring::new` stored the index of a node of the same ring. A check
-        // here would put a comparison beside each load that is timed.
+        // SAFETY: `get_unchecked` wants an index below the length. The first is checked above; every further
+        // one was read from the first word of a node, where `Ring::new` stored the index of a node of the
+        // same ring. A check here would put a comparison beside each load that is timed.
         position = unsafe { *words.get_unchecked(position) };
     }
     position
@@ -113,8 +117,8 @@ impl Work for MemLatency {
         STEPS * RINGS.len() as u64
     }
 
-    /// All iterations of one ring, then all of the next: the laps that find the caches filled with another ring's lines
-    /// are few then.
+    /// All iterations of one ring, then all of the next: the laps that find the caches filled with another
+    /// ring's lines are few then.
     fn repeat(&mut self, iterations: u64) -> u64 {
         let mut check = self.shape;
         for ring in &mut self.rings {

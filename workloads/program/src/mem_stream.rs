@@ -1,4 +1,5 @@
-//! `mem-stream`: the triad of STREAM (McCalpin 1995), `a[i] = b[i] + s * c[i]`, over arrays well past the last-level cache.
+//! `mem-stream`: the triad of STREAM (McCalpin 1995), `a[i] = b[i] + s * c[i]`, over arrays well past the
+//! last-level cache.
 
 use core::hint::black_box;
 
@@ -55,7 +56,8 @@ impl Work for MemStream {
     }
 
     fn figures(&self, iterations: u64, elapsed_ns: u64, emit: &mut dyn FnMut(Figure)) {
-        // As STREAM counts: two arrays read, one written; the lines that the caches fetch before a write are not counted.
+        // As STREAM counts: two arrays read, one written; the lines that the caches fetch before a write are
+        // not counted.
         let bytes = size_of_val(&self.a[..]) as f64 * 3.0 * iterations as f64;
         emit(("bandwidth", "bytes/s", bytes * 1e9 / elapsed_ns.max(1) as f64));
     }

@@ -19,7 +19,8 @@ impl Random {
         finish(self.0)
     }
 
-    /// A number below `bound` (0 for the bound 0), by multiplication: the bias is below 2^-32 for bounds up to 2^32.
+    /// A number below `bound` (0 for the bound 0), by multiplication: the bias is below 2^-32 for bounds up
+    /// to 2^32.
     #[inline]
     pub fn below(&mut self, bound: u32) -> u32 {
         let high = ((self.word() >> 32) * u64::from(bound)) >> 32;

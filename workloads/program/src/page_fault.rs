@@ -40,16 +40,17 @@ pub fn unit(pages: usize) -> u64 {
     if mapping == libc::MAP_FAILED {
         return 0;
     }
-    // Without it one fault would bring in 512 pages on a host with transparent huge pages, and the figure would not be
-    // what its name says. A kernel that does not know the advice has no such pages, so the result does not matter.
-    // SAFETY: the range is the mapping made above, and the advice does not change its content.
+    // Without it one fault would bring in 512 pages on a host with transparent huge pages, and the figure
+    // would not be what its name says. A kernel that does not know the advice has no such pages, so the
+    // result does not matter. SAFETY: the range is the mapping made above, and the advice does not change its
+    // content.
     unsafe { libc::madvise(mapping, bytes, libc::MADV_NOHUGEPAGE) };
 
     let words = mapping.cast::<u64>();
     let at = |page: usize, word: usize| words.wrapping_add(page * (PAGE_BYTES / size_of::<u64>()) + word);
     for page in 0..pages {
-        // SAFETY: `page` < `pages`, so this word lies in the mapping, which is aligned to pages; no reference to it
-        // exists. Volatile: the write is the work.
+        // SAFETY: `page` < `pages`, so this word lies in the mapping, which is aligned to pages; no reference
+        // to it exists. Volatile: the write is the work.
         unsafe { at(page, 0).write_volatile(page as u64 + 1) };
     }
     let mut sum = 0;

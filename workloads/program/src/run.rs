@@ -37,8 +37,9 @@ fn fail(error: &dyn Display) -> u8 {
     1
 }
 
-/// `begin` and `end` are each the last line of a write, and `end` the only one: the results of a repetition travel with
-/// the next `begin`, so that two writes a repetition are enough and no formatting lies between the marks.
+/// `begin` and `end` are each the last line of a write, and `end` the only one: the results of a repetition
+/// travel with the next `begin`, so that two writes a repetition are enough and no formatting lies between
+/// the marks.
 fn repeat(work: &mut dyn Work, iters: u64, reps: u64, warmup: u64) -> Result<(), WriteFailed> {
     let mut lines = Lines::new();
     for repetition in 0..warmup.saturating_add(reps) {
@@ -58,8 +59,8 @@ fn repeat(work: &mut dyn Work, iters: u64, reps: u64, warmup: u64) -> Result<(),
 
 /// The number of iterations that last about `wanted_ns`.
 ///
-/// Doubles the number until a repetition takes a quarter of the time wanted, which is long enough to be extrapolated; the
-/// first repetitions also serve as a warm-up.
+/// Doubles the number until a repetition takes a quarter of the time wanted, which is long enough to be
+/// extrapolated; the first repetitions also serve as a warm-up.
 fn calibrate(work: &mut dyn Work, wanted_ns: u64) -> u64 {
     let mut iters: u64 = 1;
     // Caches, page tables and branch predictors are cold in the first one.

@@ -1,4 +1,5 @@
-//! `sha256`: hashing by the `sha2` crate, which picks the processor's SHA instructions at run time where there are any.
+//! `sha256`: hashing by the `sha2` crate, which picks the processor's SHA instructions at run time where
+//! there are any.
 
 use core::hint::black_box;
 

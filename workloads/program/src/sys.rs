@@ -1,7 +1,7 @@
 //! System calls without the C library between, and the clock.
 //!
-//! The start of the program is measured, and each page of code that it touches is a page fault more. A call written
-//! here stands beside its caller; the C library's stands on a page of its own.
+//! The start of the program is measured, and each page of code that it touches is a page fault more. A call
+//! written here stands beside its caller; the C library's stands on a page of its own.
 
 use core::arch::asm;
 
@@ -13,8 +13,8 @@ use core::arch::asm;
 #[inline(always)]
 pub unsafe fn call(number: i64, a: usize, b: usize, c: usize) -> isize {
     let result: isize;
-    // SAFETY: the instruction clobbers rax, rcx and r11 only (System V ABI supplement, A.2.1), all named here; what the
-    // kernel does with the arguments is the caller's promise.
+    // SAFETY: the instruction clobbers rax, rcx and r11 only (System V ABI supplement, A.2.1), all named
+    // here; what the kernel does with the arguments is the caller's promise.
     unsafe {
         asm!(
             "syscall",
@@ -84,8 +84,8 @@ pub fn exit(status: u8) -> ! {
 #[inline]
 pub fn now_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: clock_gettime(3) writes one timespec, to which the pointer is valid; it goes through the vDSO where the
-    // kernel offers one, which is why this is not a plain system call.
+    // SAFETY: clock_gettime(3) writes one timespec, to which the pointer is valid; it goes through the vDSO
+    // where the kernel offers one, which is why this is not a plain system call.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))

@@ -1,7 +1,8 @@
 //! `syscall`: the cheapest call that really enters the kernel.
 //!
-//! `getppid`, because the kernel only reads one field for it, and because nobody answers it in its place: `clock_gettime`,
-//! `time` and `getcpu` are answered by the vDSO without a call, and some C libraries have kept the answer of `getpid`.
+//! `getppid`, because the kernel only reads one field for it, and because nobody answers it in its place:
+//! `clock_gettime`, `time` and `getcpu` are answered by the vDSO without a call, and some C libraries have
+//! kept the answer of `getpid`.
 
 use crate::mix::fold;
 use crate::sys;
@@ -23,8 +24,8 @@ impl Work for Syscall {
     }
 }
 
-/// One iteration: the checksum of the number of calls that succeeded. The parent's number itself differs from target to
-/// target and is 0 in a process namespace of its own.
+/// One iteration: the checksum of the number of calls that succeeded. The parent's number itself differs from
+/// target to target and is 0 in a process namespace of its own.
 #[inline(never)]
 pub fn unit() -> u64 {
     let mut succeeded = 0;

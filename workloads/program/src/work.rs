@@ -57,7 +57,8 @@ impl std::error::Error for PrepareError {}
 ///
 /// # Errors
 ///
-/// [`PrepareError::Unknown`] for a name that is not in [`NAMES`], [`PrepareError::Memory`] where memory runs out.
+/// [`PrepareError::Unknown`] for a name that is not in [`NAMES`], [`PrepareError::Memory`] where memory runs
+/// out.
 pub fn prepare(name: &str) -> Result<Box<dyn Work>, PrepareError> {
     Ok(match name {
         "noop" => Box::new(Noop),
@@ -89,8 +90,8 @@ impl Work for Noop {
 
 /// Calls `unit` `iterations` times (once at least) and returns its checksum.
 ///
-/// Where not all of them are equal, the result is a mixture that is neither of them, so that one wrong iteration among
-/// many cannot pass.
+/// Where not all of them are equal, the result is a mixture that is neither of them, so that one wrong
+/// iteration among many cannot pass.
 #[inline]
 pub fn iterate(iterations: u64, mut unit: impl FnMut() -> u64) -> u64 {
     let first = core::hint::black_box(unit());
