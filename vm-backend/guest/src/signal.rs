@@ -1,0 +1,384 @@
+//! Signals that the program sends to itself or causes by a fault.
+//!
+//! Numbers, structures and defaults are those of Linux on x86-64 (signal(7), include/uapi/asm/sigcontext.h, ucontext.h);
+//! the frame on the program's stack is laid out as arch/x86/kernel/signal.c does, so that a C library's restorer and
+//! handlers find what they expect. Only one thread exists and nobody else can send: a signal is pending only between
+//! the call that raised it and the end of that call, or for as long as it is blocked.
+
+use crate::cell::Global;
+use crate::entry::Frame;
+use crate::errno::{EINVAL, Result};
+use crate::{port, user};
+use core::arch::asm;
+use vm_abi::Fault;
+
+/// Illegal instruction.
+pub const SIGILL: u64 = 4;
+/// Trap.
+pub const SIGTRAP: u64 = 5;
+/// Abort.
+pub const SIGABRT: u64 = 6;
+/// Bus error.
+pub const SIGBUS: u64 = 7;
+/// Arithmetic error.
+pub const SIGFPE: u64 = 8;
+/// Kill.
+pub const SIGKILL: u64 = 9;
+/// Invalid memory access.
+pub const SIGSEGV: u64 = 11;
+/// Write to a pipe that nobody reads.
+pub const SIGPIPE: u64 = 13;
+const SIGCHLD: u64 = 17;
+const SIGCONT: u64 = 18;
+const SIGSTOP: u64 = 19;
+const SIGTTOU: u64 = 22;
+const SIGURG: u64 = 23;
+const SIGWINCH: u64 = 28;
+/// Number of signals (`_NSIG`).
+pub const SIGNALS: u64 = 64;
+
+const SIG_DFL: u64 = 0;
+const SIG_IGN: u64 = 1;
+const SA_SIGINFO: u64 = 4;
+const SA_ONSTACK: u64 = 0x0800_0000;
+const SA_NODEFER: u64 = 0x4000_0000;
+const SA_RESETHAND: u64 = 0x8000_0000;
+const SA_RESTORER: u64 = 0x0400_0000;
+const SI_USER: u32 = 0;
+/// `si_code` of a signal sent by tgkill: SI_TKILL, -6.
+const SI_TKILL: u32 = 0xffff_fffa;
+const SI_KERNEL: u32 = 0x80;
+const SS_ONSTACK: u32 = 1;
+const SS_DISABLE: u32 = 2;
+/// Smallest alternate stack (MINSIGSTKSZ).
+const MIN_STACK: u64 = 2048;
+
+/// `struct kernel_sigaction`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Action {
+    handler: u64,
+    flags: u64,
+    restorer: u64,
+    mask: u64,
+}
+
+/// `stack_t`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AltStack {
+    sp: u64,
+    flags: u32,
+    pad: u32,
+    size: u64,
+}
+
+struct Signals {
+    actions: [Action; SIGNALS as usize + 1],
+    blocked: u64,
+    pending: u64,
+    /// `si_code` and `si_addr` of the last fault, or of the last self-sent signal.
+    code: u32,
+    address: u64,
+    alt: AltStack,
+}
+
+static SIGNALS_STATE: Global<Signals> = Global::new(Signals {
+    actions: [Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 }; SIGNALS as usize + 1],
+    blocked: 0,
+    pending: 0,
+    code: 0,
+    address: 0,
+    alt: AltStack { sp: 0, flags: SS_DISABLE, pad: 0, size: 0 },
+});
+
+/// `struct sigcontext`: the general registers in the order of `uc_mcontext.gregs`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Context {
+    r8: u64,
+    r9: u64,
+    r10: u64,
+    r11: u64,
+    r12: u64,
+    r13: u64,
+    r14: u64,
+    r15: u64,
+    rdi: u64,
+    rsi: u64,
+    rbp: u64,
+    rbx: u64,
+    rdx: u64,
+    rax: u64,
+    rcx: u64,
+    rsp: u64,
+    rip: u64,
+    rflags: u64,
+    selectors: u64,
+    error: u64,
+    vector: u64,
+    old_mask: u64,
+    cr2: u64,
+    fpstate: u64,
+    reserved: [u64; 8],
+}
+
+/// `struct rt_sigframe` without the FXSAVE area, which lies above it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct SignalFrame {
+    restorer: u64,
+    uc_flags: u64,
+    uc_link: u64,
+    uc_stack: AltStack,
+    context: Context,
+    uc_mask: u64,
+    info: [u32; 32],
+}
+
+const fn bit_of(number: u64) -> u64 {
+    1 << (number - 1)
+}
+
+fn is_ignored(action: &Action, number: u64) -> bool {
+    action.handler == SIG_IGN
+        || action.handler == SIG_DFL
+            && matches!(number, SIGCHLD | SIGCONT | SIGURG | SIGWINCH | SIGSTOP..=SIGTTOU)
+}
+
+/// The signal, its code and its address for a CPU exception (arch/x86/kernel/traps.c).
+pub fn of_vector(fault: &Fault) -> (u64, u32, u64) {
+    match fault.vector {
+        0 => (SIGFPE, 1, fault.rip),
+        1 => (SIGTRAP, 2, fault.rip),
+        3 => (SIGTRAP, SI_KERNEL, 0),
+        4 | 5 | 11 | 12 | 13 => (SIGSEGV, SI_KERNEL, 0),
+        // SEGV_MAPERR where the page was absent, SEGV_ACCERR where it was there and the access not allowed.
+        14 => (SIGSEGV, if fault.error & 1 == 0 { 1 } else { 2 }, fault.address),
+        16 | 19 => (SIGFPE, 0, fault.rip),
+        17 => (SIGBUS, 1, fault.address),
+        _ => (SIGILL, 2, fault.rip),
+    }
+}
+
+/// A fault of the program: its handler is started, or the program ends.
+pub fn raise_fault(_frame: &mut Frame, number: u64, code: u32, address: u64) {
+    let state = SIGNALS_STATE.get();
+    let action = &state.actions[number as usize];
+    // Blocked or ignored, the instruction would fault for ever: Linux then kills as well (force_sig_fault).
+    if action.handler <= SIG_IGN || state.blocked & bit_of(number) != 0 {
+        port::killed(number, address);
+    }
+    (state.code, state.address) = (code, address);
+    state.pending |= bit_of(number);
+}
+
+/// The program sends a signal to itself. `thread`: by tgkill.
+pub fn raise(number: u64, thread: bool) -> Result {
+    if number > SIGNALS {
+        return Err(EINVAL);
+    }
+    if number == 0 {
+        return Ok(0);
+    }
+    if number == SIGKILL {
+        port::killed(number, 0);
+    }
+    let state = SIGNALS_STATE.get();
+    if !is_ignored(&state.actions[number as usize], number) {
+        (state.code, state.address) = (if thread { SI_TKILL } else { SI_USER }, 0);
+        state.pending |= bit_of(number);
+    }
+    Ok(0)
+}
+
+/// Signals that wait while they are blocked.
+pub fn pending() -> u64 {
+    SIGNALS_STATE.get().pending
+}
+
+/// Changes the frame so that the program goes on in the handler of a pending signal, or ends it.
+pub fn deliver_pending(frame: &mut Frame) {
+    let state = SIGNALS_STATE.get();
+    let ready = state.pending & !state.blocked;
+    if ready == 0 {
+        return;
+    }
+    let number = u64::from(ready.trailing_zeros()) + 1;
+    state.pending &= !bit_of(number);
+    let action = state.actions[number as usize];
+    if is_ignored(&action, number) {
+        return;
+    }
+    if action.handler == SIG_DFL || action.flags & SA_RESTORER == 0 {
+        port::killed(number, state.address);
+    }
+
+    let alt = state.alt;
+    let on_alt = frame.rsp.wrapping_sub(alt.sp) < alt.size && alt.flags & SS_DISABLE == 0;
+    let use_alt = action.flags & SA_ONSTACK != 0 && alt.flags & SS_DISABLE == 0 && !on_alt;
+    // 128: the red zone of the System V ABI.
+    let top = if use_alt { alt.sp + alt.size } else { frame.rsp - 128 };
+    let fpstate = (top - 512) & !63;
+    // As at a function's entry: (rsp + 8) is a multiple of 16.
+    let at = ((fpstate - size_of::<SignalFrame>() as u64) & !15) - 8;
+
+    let mut info = [0u32; 32];
+    (info[0], info[2]) = (number as u32, state.code);
+    if state.address != 0 {
+        (info[4], info[5]) = (state.address as u32, (state.address >> 32) as u32);
+    } else {
+        info[4] = crate::calls::process::PID as u32;
+    }
+    user::zero(fpstate, 512);
+    // SAFETY: 512 bytes, a multiple of 64; if the program's stack does not hold them, the line above has faulted.
+    unsafe { asm!("fxsave64 [{}]", in(reg) fpstate, options(nostack)) };
+    // fxsave stored what our own code left in the vector registers; the program's are in the frame.
+    for (i, value) in frame.xmm.iter().enumerate() {
+        user::write(fpstate + 160 + 16 * i as u64, *value);
+    }
+    user::write(
+        at,
+        SignalFrame {
+            restorer: action.restorer,
+            uc_flags: 0,
+            uc_link: 0,
+            uc_stack: AltStack { flags: if on_alt { SS_ONSTACK } else { alt.flags }, ..alt },
+            context: context_of(frame, state, fpstate),
+            uc_mask: state.blocked,
+            info,
+        },
+    );
+    state.blocked |= action.mask | if action.flags & SA_NODEFER == 0 { bit_of(number) } else { 0 };
+    if action.flags & SA_RESETHAND != 0 {
+        state.actions[number as usize].handler = SIG_DFL;
+    }
+    frame.rip = action.handler;
+    frame.rsp = at;
+    frame.rdi = number;
+    let info_offset = core::mem::offset_of!(SignalFrame, info) as u64;
+    (frame.rsi, frame.rdx) = if action.flags & SA_SIGINFO != 0 { (at + info_offset, at + 8) } else { (0, 0) };
+    frame.rax = 0;
+    frame.rflags &= !0x500; // TF and DF, as Linux does.
+}
+
+fn context_of(f: &Frame, state: &Signals, fpstate: u64) -> Context {
+    Context {
+        r8: f.r8,
+        r9: f.r9,
+        r10: f.r10,
+        r11: f.r11,
+        r12: f.r12,
+        r13: f.r13,
+        r14: f.r14,
+        r15: f.r15,
+        rdi: f.rdi,
+        rsi: f.rsi,
+        rbp: f.rbp,
+        rbx: f.rbx,
+        rdx: f.rdx,
+        rax: f.rax,
+        rcx: f.rcx,
+        rsp: f.rsp,
+        rip: f.rip,
+        rflags: f.rflags,
+        selectors: 0x2b << 48 | 0x33,
+        error: 0,
+        vector: 0,
+        old_mask: state.blocked,
+        cr2: state.address,
+        fpstate,
+        reserved: [0; 8],
+    }
+}
+
+/// rt_sigreturn(2): everything back from the frame that the handler was given.
+pub fn sigreturn(frame: &mut Frame) -> Result<()> {
+    // The restorer was "returned" to, which took it off the stack.
+    let saved: SignalFrame = user::read(frame.rsp - 8);
+    let c = saved.context;
+    let state = SIGNALS_STATE.get();
+    if c.fpstate != 0 {
+        user::check(c.fpstate, 512)?;
+        // SAFETY: the control words of x87 and SSE come back here, the vector registers by the frame; a handler that wrote
+        // reserved bits or a misaligned address faults, which ends the call.
+        unsafe { asm!("fxrstor64 [{}]", in(reg) c.fpstate, options(nostack, readonly)) };
+        for (i, value) in frame.xmm.iter_mut().enumerate() {
+            *value = user::read(c.fpstate + 160 + 16 * i as u64);
+        }
+    }
+    state.blocked = saved.uc_mask & !(bit_of(SIGKILL) | bit_of(SIGSTOP));
+    frame.r8 = c.r8;
+    frame.r9 = c.r9;
+    frame.r10 = c.r10;
+    frame.r11 = c.r11;
+    frame.r12 = c.r12;
+    frame.r13 = c.r13;
+    frame.r14 = c.r14;
+    frame.r15 = c.r15;
+    frame.rdi = c.rdi;
+    frame.rsi = c.rsi;
+    frame.rbp = c.rbp;
+    frame.rbx = c.rbx;
+    frame.rdx = c.rdx;
+    frame.rax = c.rax;
+    frame.rcx = c.rcx;
+    frame.rsp = c.rsp;
+    frame.rip = c.rip;
+    frame.rflags = c.rflags;
+    Ok(())
+}
+
+/// rt_sigaction(2).
+pub fn action(number: u64, new: u64, old: u64, size: u64) -> Result {
+    if number == 0 || number > SIGNALS || size != 8 || new != 0 && (number == SIGKILL || number == SIGSTOP) {
+        return Err(EINVAL);
+    }
+    let next = (new != 0).then(|| user::read::<Action>(new));
+    let slot = &mut SIGNALS_STATE.get().actions[number as usize];
+    if old != 0 {
+        user::write(old, *slot);
+    }
+    if let Some(next) = next {
+        *slot = next;
+    }
+    Ok(0)
+}
+
+/// rt_sigprocmask(2).
+pub fn mask(how: u64, new: u64, old: u64, size: u64) -> Result {
+    if size != 8 {
+        return Err(EINVAL);
+    }
+    let state = SIGNALS_STATE.get();
+    let next = (new != 0).then(|| user::read::<u64>(new));
+    if old != 0 {
+        user::write(old, state.blocked);
+    }
+    if let Some(set) = next {
+        let blocked = match how {
+            0 => state.blocked | set,
+            1 => state.blocked & !set,
+            2 => set,
+            _ => return Err(EINVAL),
+        };
+        state.blocked = blocked & !(bit_of(SIGKILL) | bit_of(SIGSTOP));
+    }
+    Ok(0)
+}
+
+/// sigaltstack(2).
+pub fn alt_stack(new: u64, old: u64) -> Result {
+    let state = SIGNALS_STATE.get();
+    let next = (new != 0).then(|| user::read::<AltStack>(new));
+    if old != 0 {
+        user::write(old, state.alt);
+    }
+    if let Some(next) = next {
+        if next.flags & SS_DISABLE == 0 && next.size < MIN_STACK {
+            return Err(crate::errno::ENOMEM);
+        }
+        state.alt = next;
+    }
+    Ok(0)
+}

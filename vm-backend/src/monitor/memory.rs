@@ -1,0 +1,310 @@
+//! The guest's memory: one reservation of the host's address space, registered with KVM piece by piece.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+use vm_abi::{Boot, LARGE_PAGE, PAGE, RANDOM_BYTES, STACK_TOP};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+use super::at;
+use crate::boot::paging::large_entry;
+use crate::elf::Segment;
+use crate::layout::{BOOT_GPA, FilePlace, Layout};
+use crate::report::{Failure, Report, Step};
+use crate::vm::Vm;
+
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+/// Memory is added in pieces of at least this size: a slot costs an exit and an ioctl.
+const GROW: u64 = 32 << 20;
+/// KVM_MEM_READONLY (include/uapi/linux/kvm.h).
+const MEM_READONLY: u32 = 2;
+
+/// The memory of one machine.
+pub(super) struct Memory {
+    /// Host address of physical address 0.
+    base: *mut u8,
+    /// The same memory, for all reading and writing from here.
+    pub guest: GuestMemoryMmap<()>,
+    /// The window is backed up to here (virtual).
+    pub backed_end: u64,
+    next_slot: u32,
+    files_open: Vec<bool>,
+}
+
+fn usize_of(value: u64) -> usize {
+    // 64-bit only (checked in lib.rs).
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn map(address: *mut u8, len: u64, prot: i32, flags: i32, file: Option<(&File, u64)>) -> io::Result<*mut u8> {
+    let (fd, offset) = file.map_or((-1, 0), |(f, o)| (f.as_raw_fd(), o));
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: callers pass a null address (the kernel chooses), or MAP_FIXED with a range inside their own reservation
+    // (`Memory::overlay` checks that), so that no other mapping of this process is replaced.
+    let got = unsafe { libc::mmap(address.cast(), usize_of(len), prot, flags, fd, offset) };
+    if got == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(got.cast()) }
+}
+
+impl Memory {
+    /// Reserves everything and registers what the start needs.
+    pub fn map(vm: &Vm, fd: &VmFd, report: &Report) -> Result<Self, Failure> {
+        let failed = at(Step::MapMemory);
+        let layout = &vm.layout;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // One large page more, to align: the host can then back guest large pages with its own.
+        let raw =
+            map(ptr::null_mut(), layout.memory + LARGE_PAGE, READ_WRITE, flags, None).map_err(&failed)?;
+        let base = raw.wrapping_add(raw.align_offset(usize_of(LARGE_PAGE)));
+        // SAFETY: `base` and the length lie inside the mapping just made, which stays until the process ends.
+        let region = unsafe { MmapRegion::build_raw(base, usize_of(layout.memory), READ_WRITE, flags) };
+        let region = region.map_err(|e| failed(io::Error::other(e)))?;
+        let guest = GuestRegionMmap::new(region, GuestAddress(0))
+            .and_then(|r| GuestMemoryMmap::from_regions(vec![r]).ok())
+            .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let mut memory = Self {
+            base,
+            guest,
+            backed_end: layout.first_backed,
+            next_slot: 0,
+            files_open: vec![false; vm.files.len()],
+        };
+        for (gpa, len) in vm.template.parts {
+            memory.overlay(layout, gpa, len, READ_WRITE, &vm.template.file, gpa).map_err(&failed)?;
+        }
+        for segment in &vm.image.segments {
+            memory.map_segment(layout, segment, &vm.program)?;
+        }
+        let first = layout.window_to_gpa(layout.first_backed);
+        memory.add_slot(fd, report, 0, first, memory.base as u64, 0)?;
+        Ok(memory)
+    }
+
+    /// Maps a piece of a file privately over a part of the memory.
+    fn overlay(
+        &self,
+        layout: &Layout,
+        gpa: u64,
+        len: u64,
+        prot: i32,
+        file: &File,
+        offset: u64,
+    ) -> io::Result<()> {
+        if gpa.checked_add(len).is_none_or(|end| end > layout.memory) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let place = self.base.wrapping_add(usize_of(gpa));
+        map(place, len, prot, libc::MAP_PRIVATE | libc::MAP_FIXED, Some((file, offset))).map(|_| ())
+    }
+
+    /// Puts a segment into place: by mapping the file's pages, which costs a fifth of copying them and shares them
+    /// between instances; by copying where the file's offsets do not allow that.
+    fn map_segment(&self, layout: &Layout, s: &Segment, program: &File) -> Result<(), Failure> {
+        let failed = at(Step::Load);
+        let in_page = s.va % PAGE;
+        let gpa = layout.window_to_gpa(s.va);
+        if s.file_size == 0 {
+            return Ok(());
+        }
+        if s.offset % PAGE != in_page {
+            let mut file = program.try_clone().map_err(&failed)?;
+            io::Seek::seek(&mut file, io::SeekFrom::Start(s.offset)).map_err(&failed)?;
+            return self
+                .guest
+                .read_exact_volatile_from(GuestAddress(gpa), &mut file, usize_of(s.file_size))
+                .map_err(|e| failed(io::Error::other(e)));
+        }
+        let prot = if s.write { READ_WRITE } else { libc::PROT_READ };
+        let len = (in_page + s.file_size).next_multiple_of(PAGE);
+        self.overlay(layout, gpa - in_page, len, prot, program, s.offset - in_page).map_err(&failed)?;
+        // Beyond its contents a writable segment is zero, also in the page that they end in.
+        let tail = (in_page + s.file_size) % PAGE;
+        if s.write && tail != 0 && s.mem_size > s.file_size {
+            let zeros = [0u8; 4096];
+            let rest = usize_of((PAGE - tail).min(s.mem_size - s.file_size));
+            return self.write(gpa + s.file_size, &zeros[..rest]);
+        }
+        Ok(())
+    }
+
+    fn add_slot(
+        &mut self,
+        fd: &VmFd,
+        report: &Report,
+        gpa: u64,
+        size: u64,
+        host: u64,
+        flags: u32,
+    ) -> Result<(), Failure> {
+        let region = kvm_userspace_memory_region {
+            slot: self.next_slot,
+            flags,
+            guest_phys_addr: gpa,
+            memory_size: size,
+            userspace_addr: host,
+        };
+        // SAFETY: the range is mapped in this process until it ends: the reservation, or a file's mapping that is never
+        // undone; slots do not overlap (each starts where the last ended, files beyond the memory).
+        unsafe { fd.set_user_memory_region(region) }.map_err(|e| at(Step::MemorySlot)(e.into()))?;
+        self.next_slot += 1;
+        report.slot_added();
+        Ok(())
+    }
+
+    /// Writes to guest memory.
+    pub fn write(&self, gpa: u64, bytes: &[u8]) -> Result<(), Failure> {
+        self.guest.write_slice(bytes, GuestAddress(gpa)).map_err(|e| at(Step::Load)(io::Error::other(e)))
+    }
+
+    /// Writes what is this instance's own: the boot block and the stack.
+    pub fn load(&mut self, vm: &Vm) -> Result<(), Failure> {
+        let layout = &vm.layout;
+        let stack_gpa = vm.stack_start - (STACK_TOP - layout.stack_size) + layout.stack_gpa;
+        self.write(stack_gpa, &vm.stack)?;
+        self.write(BOOT_GPA, &boot_block(vm)?)
+    }
+
+    /// Backs the window up to an address; how far it now is.
+    pub fn back(
+        &mut self,
+        vm: &Vm,
+        fd: &VmFd,
+        report: &Report,
+        end: u64,
+    ) -> Result<Result<u64, i32>, Failure> {
+        let layout = &vm.layout;
+        if end <= self.backed_end {
+            return Ok(Ok(self.backed_end));
+        }
+        if end > layout.window_end {
+            return Ok(Err(libc::ENOMEM));
+        }
+        let old = self.backed_end;
+        // Doubling, so that a program which grows in small steps needs few slots.
+        let backed = old - layout.window_va;
+        let new = end.max(old + GROW.max(backed)).next_multiple_of(LARGE_PAGE).min(layout.window_end);
+        let (from, to) = (layout.window_to_gpa(old), layout.window_to_gpa(new));
+        self.add_slot(fd, report, from, to - from, self.base as u64 + from, 0)?;
+        let first = usize_of((old - layout.first_backed) / LARGE_PAGE);
+        for (i, va) in (old..new).step_by(2 << 20).enumerate() {
+            // Made for the whole window in the template.
+            if let Some(entry) = vm.template.entries.get(first + i) {
+                self.write(*entry, &large_entry(layout.window_to_gpa(va)).to_le_bytes())?;
+            }
+        }
+        self.backed_end = new;
+        let field = BOOT_GPA + std::mem::offset_of!(Boot, backed_end) as u64;
+        self.write(field, &new.to_le_bytes())?;
+        Ok(Ok(new))
+    }
+
+    /// Gives pages of the window back to the host; they read as zero afterwards.
+    pub fn release(&self, layout: &Layout, va: u64, len: u64) -> Result<(), i32> {
+        let end = va.checked_add(len).ok_or(libc::EINVAL)?.min(self.backed_end);
+        if va < layout.brk_start || !va.is_multiple_of(PAGE) {
+            return Err(libc::EINVAL);
+        }
+        if va >= end {
+            return Ok(());
+        }
+        let place = self.base.wrapping_add(usize_of(layout.window_to_gpa(va)));
+        // SAFETY: the range lies in the anonymous part of the reservation (from brk_start to what is backed), which only
+        // the guest uses, and the guest asked for it.
+        let result = unsafe { libc::madvise(place.cast(), usize_of(end - va), libc::MADV_DONTNEED) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) }
+    }
+
+    /// Maps a file that was handed over to where the guest expects it.
+    pub fn open_file(
+        &mut self,
+        vm: &Vm,
+        fd: &VmFd,
+        report: &Report,
+        index: u64,
+    ) -> Result<Result<(), i32>, Failure> {
+        let Some((open, (file, place))) =
+            self.files_open.get_mut(usize_of(index)).zip(vm.files.get(usize_of(index)))
+        else {
+            return Ok(Err(libc::EINVAL));
+        };
+        if std::mem::replace(open, true) || place.size == 0 {
+            return Ok(Ok(()));
+        }
+        self.map_file(fd, report, file, place)
+    }
+
+    fn map_file(
+        &mut self,
+        fd: &VmFd,
+        report: &Report,
+        file: &File,
+        place: &FilePlace,
+    ) -> Result<Result<(), i32>, Failure> {
+        let len = place.size.next_multiple_of(PAGE);
+        match map(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_PRIVATE, Some((file, 0))) {
+            Ok(host) => self.add_slot(fd, report, place.gpa, len, host as u64, MEM_READONLY).map(Ok),
+            Err(error) => Ok(Err(error.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+
+    /// Fresh random bytes into the boot block, all but the program's AT_RANDOM.
+    pub fn refill_random(&self) -> Result<Result<(), i32>, Failure> {
+        const KEPT: usize = 16;
+        match random::<{ RANDOM_BYTES - KEPT }>() {
+            Ok(bytes) => {
+                let field = BOOT_GPA + (std::mem::offset_of!(Boot, random) + KEPT) as u64;
+                self.write(field, &bytes).map(Ok)
+            }
+            Err(error) => Ok(Err(error.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0u8; N];
+    // SAFETY: the kernel writes at most N bytes into an array of N bytes. Up to 256 bytes are never cut short.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
+    if usize::try_from(got) == Ok(N) { Ok(bytes) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `st_mode` of a descriptor, 0 where it is closed, and whether it is a terminal.
+fn stream(fd: i32) -> (u32, u8) {
+    // SAFETY: fstat fills the structure or fails; a number that is no descriptor is EBADF.
+    let mode = unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        if libc::fstat(fd, &raw mut stat) == 0 { stat.st_mode } else { 0 }
+    };
+    // SAFETY: asks about a number.
+    let tty = mode & libc::S_IFMT == libc::S_IFCHR && unsafe { libc::isatty(fd) } == 1;
+    (mode, u8::from(tty))
+}
+
+fn boot_block(vm: &Vm) -> Result<Vec<u8>, Failure> {
+    let layout = &vm.layout;
+    let streams = [0, 1, 2].map(stream);
+    let boot = Boot {
+        request: vm_abi::Request { op: 0, args: [0; 4], result: 0 },
+        fault: vm_abi::Fault { vector: 0, error: 0, address: 0, rip: 0, rflags: 0, rsp: 0 },
+        stdio_mode: streams.map(|s| s.0),
+        stdio_tty: streams.map(|s| s.1),
+        has_fsgsbase: u8::from(vm.cpu.features.fsgsbase),
+        brk_start: layout.brk_start,
+        brk_end: layout.mmap_start,
+        mmap_start: layout.mmap_start,
+        mmap_end: layout.window_end,
+        backed_end: layout.first_backed,
+        stack_low: layout.stack_low(),
+        memory: layout.memory,
+        files: vm.files.len() as u64,
+        random: random().map_err(at(Step::Load))?,
+    };
+    // SAFETY: `Boot` is repr(C) and every byte of it is a field (its size is the sum of its fields, asserted below), so
+    // all bytes are initialised.
+    let bytes = unsafe { std::slice::from_raw_parts((&raw const boot).cast::<u8>(), size_of::<Boot>()) };
+    Ok(bytes.to_vec())
+}
+
+const _: () = assert!(size_of::<Boot>() == 6 * 8 + 6 * 8 + 3 * 4 + 3 + 1 + 8 * 8 + RANDOM_BYTES);

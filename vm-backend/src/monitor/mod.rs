@@ -1,0 +1,153 @@
+//! The monitor: the process that holds one virtual machine, from fork to exit.
+
+mod memory;
+mod requests;
+mod vcpu;
+
+use std::ffi::c_uint;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::unistd::Pid;
+
+use crate::clock::monotonic_ns;
+use crate::config::Stdio;
+use crate::report::{Failure, Report, Step};
+use crate::vm::{Vm, open_kvm};
+use memory::Memory;
+use vcpu::Vcpu;
+
+/// Exit code of a monitor that failed; the report says at what.
+const FAILED: i32 = 125;
+
+/// The phases, as indices of [`crate::report::PHASES`].
+#[derive(Clone, Copy)]
+enum Phase {
+    Monitor,
+    Open,
+    CreateVm,
+    Memory,
+    Vcpu,
+    Load,
+    Enter,
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+/// A failure at a step, from the last error of libc or an error value.
+fn at(step: Step) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure { step: Some(step), detail: errno(&error), address: 0 }
+}
+
+/// The child's whole life.
+pub(crate) fn main(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> ! {
+    let result = catch_unwind(AssertUnwindSafe(|| run(vm, report, stdio, parent)));
+    let code = match result {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => {
+            report.failed(failure, monotonic_ns());
+            FAILED
+        }
+        Err(_) => {
+            report.failed(Failure { step: Some(Step::Panic), detail: 0, address: 0 }, monotonic_ns());
+            FAILED
+        }
+    };
+    // SAFETY: ends the process without running the caller's exit handlers, which are not ours; the kernel frees the rest.
+    unsafe { libc::_exit(code) }
+}
+
+fn run(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> Result<i32, Failure> {
+    let phase = |phase: Phase| report.phase(phase as usize, monotonic_ns());
+    detach(vm, stdio, parent).map_err(at(Step::Detach))?;
+    phase(Phase::Monitor);
+    let kvm = open_kvm().map_err(|detail| Failure { step: Some(Step::Open), detail, address: 0 })?;
+    phase(Phase::Open);
+    let fd = kvm.create_vm().map_err(|e| at(Step::CreateVm)(e.into()))?;
+    phase(Phase::CreateVm);
+    let mut memory = Memory::map(vm, &fd, report)?;
+    phase(Phase::Memory);
+    let vcpu = fd.create_vcpu(0).map_err(|e| at(Step::CreateVcpu)(e.into()))?;
+    phase(Phase::Vcpu);
+    memory.load(vm)?;
+    phase(Phase::Load);
+    let mut vcpu = Vcpu::set_up(vcpu, vm)?;
+    phase(Phase::Enter);
+    vcpu.run(&fd, vm, &mut memory, report)
+}
+
+/// Becomes a process of its own: dies with the caller, has its own session (a Ctrl-C meant for the caller does not reach
+/// it), and keeps no descriptor but the standard ones and those it still needs.
+fn detach(vm: &Vm, stdio: Stdio<'_>, parent: Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    if nix::unistd::getppid() != parent {
+        // The caller died before the line above.
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    nix::unistd::setsid()?;
+    reset_signals()?;
+    install_stdio(stdio)?;
+    let mut keep: Vec<c_uint> = vm
+        .files
+        .iter()
+        .map(|(file, _)| file.as_raw_fd())
+        .chain([vm.program.as_raw_fd(), vm.template.raw_fd()])
+        .filter_map(|fd| c_uint::try_from(fd).ok())
+        .collect();
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep {
+        if fd > from {
+            close_range(from, fd - 1)?;
+        }
+        from = from.max(fd + 1);
+    }
+    close_range(from, c_uint::MAX)
+}
+
+fn close_range(first: c_uint, last: c_uint) -> io::Result<()> {
+    // SAFETY: closes descriptors of the caller that this process never uses; those it uses are outside the range.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts the three streams in place 0, 1, 2, whatever numbers they have.
+fn install_stdio(stdio: Stdio<'_>) -> io::Result<()> {
+    let mut fds = [stdio.stdin.as_raw_fd(), stdio.stdout.as_raw_fd(), stdio.stderr.as_raw_fd()];
+    for (i, fd) in (0..).zip(fds.iter_mut()) {
+        // One that sits in the place of another moves out of the way first.
+        if *fd < 3 && *fd != i {
+            // SAFETY: duplicates a descriptor that is open in this process.
+            *fd = unsafe { libc::fcntl(*fd, libc::F_DUPFD, 3) };
+            if *fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    for (i, fd) in (0..).zip(fds) {
+        // SAFETY: replaces a standard descriptor of this process only; nobody holds it as owned here.
+        if fd != i && unsafe { libc::dup2(fd, i) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Default actions and an empty mask: handlers of the caller must not run here. SIGPIPE stays ignored, the guest makes
+/// its own of it.
+fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+    for number in
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGALRM, Signal::SIGCHLD]
+    {
+        // SAFETY: sets a default action; no handler of ours is involved.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
+    // SAFETY: as above, for ignoring.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}

@@ -1,0 +1,382 @@
+//! A machine that is ready to be started, any number of times, and the handle of one that runs.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use kvm_ioctls::Kvm;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use vm_abi::{BOOT_VA, Boot, LARGE_PAGE};
+
+use crate::boot::cpuid::{self, Cpu};
+use crate::clock::monotonic_ns;
+use crate::config::{Program, Stdio, VmConfig};
+use crate::elf::{self, Image};
+use crate::error::{ConfigError, Error};
+use crate::layout::{FilePlace, Layout, PAGE_TABLES_GPA};
+use crate::monitor;
+use crate::probe::{self, Virtualisation};
+use crate::report::{Exits, Report, Status};
+use crate::template::{Template, initial_stack};
+
+/// Where the program lies in the guest when nothing else is said.
+const DEFAULT_PATH: &str = "/program";
+/// Longest path and longest part of one that the guest keeps.
+const PATH_LIMITS: (usize, usize) = (255, 63);
+
+/// Everything that is the same for every instance.
+#[derive(Debug)]
+pub struct Vm {
+    pub(crate) program: File,
+    pub(crate) image: Image,
+    pub(crate) layout: Layout,
+    pub(crate) template: Template,
+    pub(crate) cpu: Cpu,
+    pub(crate) stack: Vec<u8>,
+    pub(crate) stack_start: u64,
+    /// Files handed over; the first is the program itself.
+    pub(crate) files: Vec<(File, FilePlace)>,
+    kind: Virtualisation,
+}
+
+fn open(path: &Path) -> Result<(File, u64), Error> {
+    let error = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
+    let file = File::open(path).map_err(error("opened"))?;
+    let metadata = file.metadata().map_err(error("examined"))?;
+    if !metadata.is_file() {
+        return Err(error("used: it is not a regular file")(io::ErrorKind::InvalidInput.into()));
+    }
+    Ok((file, metadata.len()))
+}
+
+fn check_guest_path(path: &[u8]) -> Result<(), ConfigError> {
+    use std::os::unix::ffi::OsStrExt;
+    if path.len() > PATH_LIMITS.0 || path.split(|b| *b == b'/').any(|part| part.len() > PATH_LIMITS.1) {
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+        return Err(ConfigError::GuestPathTooLong { path });
+    }
+    Ok(())
+}
+
+/// Memory of the host in bytes.
+fn host_memory() -> Option<u64> {
+    let info = nix::sys::sysinfo::sysinfo().ok()?;
+    Some(info.ram_total())
+}
+
+impl Vm {
+    pub(crate) fn prepare(config: &VmConfig) -> Result<Self, Error> {
+        config.check()?;
+        let (program, size, path) = match &config.program {
+            Program::Path(path) => {
+                let (file, size) = open(path)?;
+                (file, size, path.clone())
+            }
+            Program::Sealed(fd) => {
+                let path = PathBuf::from("(sealed program)");
+                let error = |operation| Error::File {
+                    operation,
+                    path: path.clone(),
+                    source: io::Error::last_os_error(),
+                };
+                let file = File::from(fd.try_clone().map_err(|_| error("duplicated"))?);
+                let size = file.metadata().map_err(|_| error("examined"))?.len();
+                (file, size, path)
+            }
+        };
+        let image = elf::read(&program, size)
+            .map_err(|source| Error::File { operation: "read", path: path.clone(), source })?
+            .map_err(|source| Error::Program { path: path.clone(), source })?;
+        if let Some(host) = host_memory()
+            && config.memory > host
+        {
+            return Err(ConfigError::MemoryBeyondHost { asked: config.memory >> 20, host: host >> 20 }.into());
+        }
+
+        let guest_path =
+            config.guest_path.as_deref().map_or(DEFAULT_PATH.as_bytes(), std::ffi::CStr::to_bytes);
+        let mut files = vec![(
+            program.try_clone().map_err(|source| Error::File {
+                operation: "duplicated",
+                path: path.clone(),
+                source,
+            })?,
+            path,
+            size,
+        )];
+        let mut paths: Vec<(&[u8], u64)> = vec![(guest_path, 0o555)];
+        for (host, guest) in &config.files {
+            let (file, size) = open(host)?;
+            files.push((file, host.clone(), size));
+            paths.push((guest.as_bytes(), 0o444));
+        }
+        for (path, _) in &paths {
+            check_guest_path(path)?;
+        }
+
+        let (layout, template, places) = Self::lay_out(config, &image, &files, &paths)?;
+        let (stack, stack_start) = initial_stack(config, guest_path, &auxv(&image), template.path_va)?;
+        let kvm = probe::open()?;
+        let kind = probe::virtualisation();
+        let cpu = cpuid::detect(&kvm, kind)?;
+        let files = files.into_iter().map(|(file, _, _)| file).zip(places).collect();
+        Ok(Self { program, image, layout, template, cpu, stack, stack_start, files, kind })
+    }
+
+    /// Layout and template; the page tables of a very large machine need a larger system block than the usual one.
+    fn lay_out(
+        config: &VmConfig,
+        image: &Image,
+        files: &[(File, PathBuf, u64)],
+        paths: &[(&[u8], u64)],
+    ) -> Result<(Layout, Template, Vec<FilePlace>), Error> {
+        let mut system_size = LARGE_PAGE;
+        loop {
+            let layout = Layout::new(image, config.memory, system_size)?;
+            let places = layout.place_files(files.iter().map(|(_, path, size)| (path.clone(), *size)))?;
+            let template = Template::build(config, image, &layout, paths, &places)?;
+            let needed = PAGE_TABLES_GPA + template.parts[2].1;
+            if needed <= system_size {
+                return Ok((layout, template, places));
+            }
+            system_size = needed.next_multiple_of(LARGE_PAGE);
+        }
+    }
+
+    /// Kind of virtualisation that instances will use.
+    pub fn virtualisation(&self) -> Virtualisation {
+        self.kind
+    }
+
+    /// Memory of an instance in bytes, as it was rounded down to large pages.
+    pub fn memory(&self) -> u64 {
+        self.layout.memory
+    }
+
+    /// Starts an instance in a monitor process of its own, which dies with the calling thread.
+    ///
+    /// The child keeps the three standard descriptors and closes all others. The calling process may have other
+    /// threads: the child only ever runs code of this crate.
+    ///
+    /// # Errors
+    /// No process can be made. What fails later, in the monitor, is the outcome of [`Monitor::wait`].
+    pub fn spawn(&self, stdio: Stdio<'_>) -> Result<Monitor, Error> {
+        let host = |step| move |source| Error::Host { step, source };
+        let report = Report::new().map_err(host("mapping the report"))?;
+        let parent = nix::unistd::getpid();
+        // SAFETY: the child continues only in `monitor::main`, which ends the process; libc's fork keeps the allocator
+        // usable in the child of a process with threads, and no other lock of this process is taken there.
+        let pid = unsafe { libc::fork() };
+        match pid {
+            -1 => Err(host("fork")(io::Error::last_os_error())),
+            0 => monitor::main(self, &report, stdio, parent),
+            pid => {
+                let pid = Pid::from_raw(pid);
+                match pidfd_open(pid) {
+                    Ok(pidfd) => Ok(Monitor { pid, pidfd, report, reaped: None }),
+                    Err(source) => {
+                        // Without the descriptor nothing can be waited for: end the child by its number, which is ours
+                        // until it is reaped.
+                        kill_and_reap(pid);
+                        Err(host("pidfd_open")(source))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The auxiliary vector but for AT_EXECFN (include/uapi/linux/auxvec.h).
+fn auxv(image: &Image) -> Vec<(u64, u64)> {
+    /// HWCAP2_FSGSBASE (arch/x86/include/uapi/asm/hwcap2.h).
+    const HWCAP2_FSGSBASE: u64 = 2;
+    const PHENT: u64 = 56;
+    let random = BOOT_VA + std::mem::offset_of!(Boot, random) as u64;
+    let hwcap = u64::from(std::arch::x86_64::__cpuid(1).edx);
+    let fsgsbase = std::arch::x86_64::__cpuid_count(7, 0).ebx & 1 != 0;
+    vec![
+        (libc::AT_PHDR, image.phdr),
+        (libc::AT_PHENT, PHENT),
+        (libc::AT_PHNUM, image.phnum.into()),
+        (libc::AT_PAGESZ, vm_abi::PAGE),
+        (libc::AT_BASE, 0),
+        (libc::AT_FLAGS, 0),
+        (libc::AT_ENTRY, image.entry),
+        (libc::AT_UID, 0),
+        (libc::AT_EUID, 0),
+        (libc::AT_GID, 0),
+        (libc::AT_EGID, 0),
+        (libc::AT_SECURE, 0),
+        (libc::AT_HWCAP, hwcap),
+        (libc::AT_HWCAP2, if fsgsbase { HWCAP2_FSGSBASE } else { 0 }),
+        (libc::AT_CLKTCK, 100),
+        (libc::AT_RANDOM, random),
+    ]
+}
+
+fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: takes two numbers. The process is our child and not reaped, so the number still means it.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    match i32::try_from(fd) {
+        // SAFETY: a descriptor that the kernel just made for us (close-on-exec by definition).
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn kill_and_reap(pid: Pid) {
+    // Both can only fail where the child is gone already, which is what is wanted.
+    if nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok() {
+        while let Err(nix::errno::Errno::EINTR) = nix::sys::wait::waitpid(pid, None) {}
+    }
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit code or signal of the program.
+    pub status: Status,
+    /// How often the guest left the machine.
+    pub exits: Exits,
+    /// System calls that the guest does not serve: number and how often.
+    pub unserved: Vec<(usize, u32)>,
+    /// Memory slots in use at the end.
+    pub slots: u32,
+    /// When the program ended, CLOCK_MONOTONIC ns, by the monitor's reading.
+    pub ended_ns: u64,
+    /// When the monitor was gone, by the caller's reading.
+    pub reaped_ns: u64,
+}
+
+/// A running instance. Dropped, it is killed and reaped.
+#[derive(Debug)]
+pub struct Monitor {
+    pid: Pid,
+    pidfd: OwnedFd,
+    report: Report,
+    reaped: Option<(u64, WaitStatus)>,
+}
+
+impl Monitor {
+    /// Process id of the monitor.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// A descriptor that becomes readable when the monitor ends.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The phases that ended so far: name and CLOCK_MONOTONIC ns. The last one, `guest_ready`, is the caller's: it ends
+    /// with the first byte that arrives.
+    pub fn timeline(&self) -> Vec<(&'static str, u64)> {
+        self.report.timeline()
+    }
+
+    /// Exits so far.
+    pub fn exits(&self) -> Exits {
+        self.report.exits()
+    }
+
+    /// Waits for the end, at most so long; `None`: it still runs. Can be called again.
+    ///
+    /// # Errors
+    /// The monitor failed or was killed.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<Outcome>, Error> {
+        if self.reaped.is_none() && !self.wait_readable(timeout)? {
+            return Ok(None);
+        }
+        let (reaped_ns, end) = self.reap()?;
+        let status = self.report.status();
+        match (end, status) {
+            (WaitStatus::Signaled(_, signal, _), Err(_)) if !self.report.is_finished() => {
+                Err(Error::MonitorKilled { signal: signal as i32 })
+            }
+            (_, Err(failure)) => Err(Error::Monitor { failure }),
+            (_, Ok(status)) => Ok(Some(Outcome {
+                status,
+                exits: self.report.exits(),
+                unserved: self.report.unserved(),
+                slots: self.report.slots(),
+                ended_ns: self.report.ended_ns().unwrap_or(reaped_ns),
+                reaped_ns,
+            })),
+        }
+    }
+
+    fn wait_readable(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        loop {
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            // Rounded up: a timeout of half a millisecond must not spin.
+            let left = left.map_or(PollTimeout::NONE, |l| {
+                PollTimeout::try_from(l.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+            });
+            let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, left) {
+                Ok(0) if deadline.is_some_and(|d| Instant::now() >= d) => return Ok(false),
+                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) => return Ok(true),
+                Err(source) => return Err(Error::Host { step: "poll", source: source.into() }),
+            }
+        }
+    }
+
+    fn reap(&mut self) -> Result<(u64, WaitStatus), Error> {
+        if let Some(done) = self.reaped {
+            return Ok(done);
+        }
+        loop {
+            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+                Ok(status) => {
+                    let done = (monotonic_ns(), status);
+                    self.reaped = Some(done);
+                    return Ok(done);
+                }
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(source) => return Err(Error::Host { step: "waitid", source: source.into() }),
+            }
+        }
+    }
+
+    /// Ends the instance at once. Waiting for it is still needed (or dropping it).
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub fn kill(&self) -> io::Result<()> {
+        if self.reaped.is_some() {
+            return Ok(());
+        }
+        // SAFETY: takes numbers and a null pointer; the descriptor is ours.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                libc::SIGKILL,
+                std::ptr::null::<u8>(),
+                0,
+            )
+        };
+        let error = io::Error::last_os_error();
+        if result == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        if self.reaped.is_none() && self.kill().is_ok() {
+            // The error was that it is gone, or there is nobody left to tell.
+            drop(self.reap());
+        }
+    }
+}
+
+/// Opens `/dev/kvm`; for the monitor.
+pub(crate) fn open_kvm() -> Result<Kvm, i32> {
+    probe::open().map_err(|_| io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENODEV))
+}
