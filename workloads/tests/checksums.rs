@@ -1,0 +1,35 @@
+//! The catalogue and the program agree: same names, same checksums, for any number of iterations.
+
+use workloads::catalogue;
+
+#[test]
+fn the_catalogue_lists_what_the_program_knows() {
+    let listed: Vec<&str> = catalogue::all().iter().map(|workload| workload.name).collect();
+    assert_eq!(listed, workload_program::NAMES);
+}
+
+#[test]
+fn every_workload_comes_to_its_checksum_whatever_the_number_of_iterations() {
+    for workload in catalogue::all() {
+        let mut work = workload_program::prepare(workload.name).expect(workload.name);
+        for iterations in [1, 2, 3] {
+            let check = format!("{:016x}", work.repeat(iterations));
+            assert_eq!(check, workload.expected_check, "{} x {iterations}", workload.name);
+        }
+    }
+}
+
+#[test]
+fn every_workload_has_the_operations_and_figures_that_the_catalogue_names() {
+    for workload in catalogue::all() {
+        let mut work = workload_program::prepare(workload.name).expect(workload.name);
+        assert_eq!(work.operations(), workload.operations_per_iteration, "{}", workload.name);
+        work.repeat(1);
+        let mut figures = Vec::new();
+        work.figures(1, 1000, &mut |(name, unit, value)| {
+            assert!(value.is_finite() && value >= 0.0, "{} {name} {value}", workload.name);
+            figures.push((name, unit));
+        });
+        assert_eq!(figures, workload.figures, "{}", workload.name);
+    }
+}
