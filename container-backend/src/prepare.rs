@@ -57,7 +57,6 @@ pub(crate) enum Executable {
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) ops: Vec<Op>,
-    /// What of `ops` a bare process needs, too, has no marks; kept to know which phases to report.
     pub(crate) isolation: Isolation,
     pub(crate) clone_flags: libc::c_int,
     pub(crate) executable: Executable,
@@ -104,10 +103,7 @@ impl Prepared {
             clone_flags |= flag;
         }
         let executable = match program {
-            Found::Path(path) if isolation.has(Layer::Mount) => {
-                drop(path);
-                Executable::Path(CString::from(PROGRAM))
-            }
+            Found::Path(_) if isolation.has(Layer::Mount) => Executable::Path(CString::from(PROGRAM)),
             Found::Path(path) => Executable::Path(c_string("the program's path", path.into_os_string())?),
             Found::Fd(fd) => Executable::Fd(fd),
         };
@@ -223,6 +219,15 @@ fn steps(
     ops.push(Op::Stdio);
     ops.push(Op::CloseOthers);
     ops.push(Op::Signals);
+    let filter = if has(Layer::Seccomp) {
+        Some(Op::Seccomp(seccomp::compile().map_err(PrepareError::Seccomp)?))
+    } else {
+        None
+    };
+    // A filter can be installed under no_new_privs, or by CAP_SYS_ADMIN, which is about to go. It refuses none of the
+    // calls that follow either way, but each passes through it: late is better.
+    let (early, late) = if has(Layer::NoNewPrivs) { (None, filter) } else { (filter, None) };
+    ops.extend(early);
     if has(Layer::Capabilities) {
         ops.push(Op::DropBounding(dropped()));
         ops.push(Op::Capabilities(cap_data(kept_mask() & available(has(Layer::User)))));
@@ -233,9 +238,7 @@ fn steps(
     if config.die_with_caller {
         ops.extend([Op::DieWithCaller, Op::CallerAlive]);
     }
-    if has(Layer::Seccomp) {
-        ops.push(Op::Seccomp(seccomp::compile().map_err(PrepareError::Seccomp)?));
-    }
+    ops.extend(late);
     Ok(ops)
 }
 

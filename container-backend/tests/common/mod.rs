@@ -12,6 +12,59 @@ use std::time::Duration;
 
 use container_backend::{Config, Exit, Isolation, Prepared, Process, Program, Status, Stdio, Stream, probe};
 
+/// Where a test that runs itself again finds the program that the first one has compiled.
+pub const ACTOR_VARIABLE: &str = "CONTAINER_TEST_ACTOR";
+
+/// Set where a scenario runs as the process that it starts; the value says what that one is to do.
+pub const PART_VARIABLE: &str = "CONTAINER_TEST_PART";
+
+/// This test program again, running only `scenario`, in the part of a process that it starts.
+pub fn in_part(scenario: &str, part: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["--exact", scenario, "--nocapture"]).env(PART_VARIABLE, part);
+    if let Some(actor) = actor() {
+        command.env(ACTOR_VARIABLE, actor);
+    }
+    command
+}
+
+/// The part that this process is to play, if it was started by [`in_part`].
+pub fn part() -> Option<String> {
+    std::env::var(PART_VARIABLE).ok()
+}
+
+/// Runs `scenario` alone in a process of its own, for counting what there is of it; whether this is that process.
+pub fn alone(scenario: &str) -> bool {
+    if part().as_deref() == Some("alone") {
+        return true;
+    }
+    if containers_work() && actor().is_some() && part().is_none() {
+        let done = in_part(scenario, "alone").output().expect("this test can be started");
+        let text = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
+        assert!(text.contains("1 passed"), "{text}");
+    }
+    false
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Waits until `done`, for what ends by itself soon after something else has; whether it came to pass.
+pub fn eventually(mut done: impl FnMut() -> bool) -> bool {
+    let until = std::time::Instant::now() + PATIENCE;
+    while !done() {
+        if std::time::Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
 /// Long enough for any scenario on a busy machine; a scenario that needs it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,11 +73,16 @@ pub fn actor() -> Option<&'static Path> {
     static ACTOR: OnceLock<Option<PathBuf>> = OnceLock::new();
     ACTOR
         .get_or_init(|| {
+            if let Some(built) = std::env::var_os(ACTOR_VARIABLE) {
+                return Some(PathBuf::from(built));
+            }
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/actor.c");
-            let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("actor-{}", std::process::id()));
-            let done = Command::new("cc").args(["-O1", "-static", "-o"]).arg(&out).arg(source).output();
+            // Test programs run side by side: each compiles to its own name, and the last to finish is as good as the first.
+            let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("actor");
+            let own = out.with_extension(std::process::id().to_string());
+            let done = Command::new("cc").args(["-O1", "-static", "-o"]).arg(&own).arg(source).output();
             match done {
-                Ok(done) if done.status.success() => Some(out),
+                Ok(done) if done.status.success() => std::fs::rename(own, &out).map(|()| out).ok(),
                 Ok(done) => {
                     println!("skipped: cc -static failed: {}", String::from_utf8_lossy(&done.stderr));
                     None
@@ -115,9 +173,16 @@ pub fn succeeded(ran: &Ran) {
     assert_eq!(ran.exit.status, Status::Exited(0), "{}", ran.stdout);
 }
 
-/// Whether the process exists (a zombie does).
-pub fn exists(pid: i32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+/// Whether the process exists and is not a zombie, which waits for its parent alone (init, for the orphans of a killed
+/// caller, and some inits take their time).
+pub fn runs(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    status.is_ok_and(|status| !is_zombie(&status))
+}
+
+/// Whether a process's status file is a zombie's.
+pub fn is_zombie(status: &str) -> bool {
+    status.contains("\nState:\tZ")
 }
 
 /// What of this process and its containers there is to be counted.

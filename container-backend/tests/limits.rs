@@ -1,0 +1,138 @@
+//! Memory, processes and CPU time within bounds.
+
+#![allow(clippy::print_stdout, reason = "why a test is skipped, and what one process tells another")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use container_backend::{Config, Limits, PrepareError, Prepared, SpawnError, Status, Stdio};
+
+/// Prepared with `limits`; `None`, with the reason printed, where the host lets us have no control group.
+fn limited(config: Option<Config>, limits: Limits) -> Option<Prepared> {
+    let prepared = config?.limits(limits).read_usage(true).prepare().expect("the config is good");
+    match prepared.limits_unavailable() {
+        None => Some(prepared),
+        Some(reason) => {
+            println!("skipped: no limits here: {reason}");
+            None
+        }
+    }
+}
+
+const MEMORY: Limits = Limits::none().memory_bytes(16 << 20);
+
+#[test]
+fn a_memory_hog_is_killed_and_the_outcome_says_why() {
+    for make in [native, container] {
+        let Some(prepared) = limited(make(&["hog", "64"]), MEMORY) else { return };
+        let ran = run_prepared(&prepared);
+        assert_eq!(ran.exit.status, Status::Signaled(libc::SIGKILL));
+        let usage = ran.exit.usage.expect("it was asked for");
+        assert!(usage.oom_kills.is_none_or(|kills| kills > 0), "{usage:?}");
+        assert!(usage.memory_peak_bytes.is_none_or(|peak| (8 << 20..=16 << 20).contains(&peak)), "{usage:?}");
+    }
+}
+
+#[test]
+fn a_program_within_its_memory_is_left_alone() {
+    let Some(prepared) = limited(container(&["hog", "4"]), MEMORY) else { return };
+    let ran = run_prepared(&prepared);
+    succeeded(&ran);
+    let usage = ran.exit.usage.expect("it was asked for");
+    assert!(usage.oom_kills.is_none_or(|kills| kills == 0), "{usage:?}");
+    assert!(usage.memory_peak_bytes.is_none_or(|peak| peak >= 4 << 20), "{usage:?}");
+}
+
+#[test]
+fn a_fork_bomb_ends_at_its_limit_and_all_of_it_is_gone_afterwards() {
+    for make in [native, container] {
+        let Some(prepared) = limited(make(&["forks", "100"]), Limits::none().pids(8)) else { return };
+        let (mut process, mut reader) = spawn_piped(&prepared);
+        let groups = process.cgroup_paths();
+        let exit = process.wait(Some(PATIENCE)).expect("it can be waited for").expect("it ends");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text)
+            .expect("every holder of the pipe has been killed");
+        assert!(text.contains("Resource temporarily unavailable") && text.contains('7'), "{text}");
+        assert!(exit.usage.expect("it was asked for").pids_refused.is_none_or(|refused| refused > 0));
+        assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
+    }
+}
+
+#[test]
+fn a_program_that_burns_gets_the_cpu_time_that_it_was_given() {
+    let Some(prepared) = limited(container(&["burn", "500"]), Limits::none().cpu_millis(100)) else { return };
+    let ran = run_prepared(&prepared);
+    succeeded(&ran);
+    let used = ran.exit.resources.user_ns + ran.exit.resources.system_ns;
+    // A tenth of half a second, with the last period's share on top; never half of it.
+    assert!(used < 250_000_000, "{used}");
+    assert!(ran.exit.usage.expect("it was asked for").throttled_ns.is_none_or(|held| held > 0));
+}
+
+#[test]
+fn usage_can_be_read_while_it_runs() {
+    let Some(prepared) = limited(container(&["sleep"]), MEMORY) else { return };
+    let (process, _reader) = spawn_until_ready(&prepared);
+    let usage = process.usage().expect("it has a group");
+    assert!(usage.memory_bytes.is_none_or(|bytes| bytes > 0 && bytes < 16 << 20), "{usage:?}");
+    assert!(!process.cgroup_paths().is_empty());
+    assert!(process.cgroup_paths().iter().all(|path| path.is_dir()));
+}
+
+#[test]
+fn all_limits_at_once_and_many_at_a_time() {
+    let limits = MEMORY.pids(16).cpu_millis(1000);
+    let Some(prepared) = limited(container(&["sleep"]), limits) else { return };
+    let running: Vec<_> = (0..8).map(|_| spawn_until_ready(&prepared)).collect();
+    let groups = groups_of(std::process::id());
+    assert!(groups.len() >= running.len(), "{groups:?}");
+    let own: Vec<_> = running.iter().flat_map(|(process, _)| process.cgroup_paths()).collect();
+    drop(running);
+    assert!(own.iter().all(|path| !path.exists()));
+}
+
+#[test]
+fn no_limit_makes_no_group() {
+    let Some(config) = container(&["sleep"]) else { return };
+    let prepared = config.prepare().expect("the config is good");
+    let (process, _reader) = spawn_until_ready(&prepared);
+    assert!(process.cgroup_paths().is_empty());
+    assert_eq!(process.usage(), None);
+}
+
+#[test]
+fn a_limit_too_small_to_start_in_is_an_error_and_leaves_nothing() {
+    if !alone("a_limit_too_small_to_start_in_is_an_error_and_leaves_nothing") {
+        return;
+    }
+    let Some(prepared) = limited(container(&["ready"]), Limits::none().memory_bytes(256 << 10)) else {
+        return;
+    };
+    let before = Traces::now();
+    match prepared.spawn(Stdio::null()) {
+        // Killed by the kernel at one step or another, or even not at all: kernels differ in what they charge.
+        Err(SpawnError::Killed | SpawnError::Exec { .. } | SpawnError::Setup { .. }) => {}
+        Ok(mut process) => {
+            process.wait(Some(Duration::from_secs(10))).expect("it can be waited for").expect("it ends");
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+    assert_eq!(Traces::now(), before);
+}
+
+#[test]
+fn limits_that_no_kernel_takes_are_refused() {
+    let Some(config) = native(&["ready"]) else { return };
+    for limits in [
+        Limits::none().memory_bytes(0),
+        Limits::none().memory_bytes(u64::MAX),
+        Limits::none().cpu_millis(1),
+        Limits::none().pids(0),
+    ] {
+        let refused = config.clone().limits(limits).prepare();
+        assert!(matches!(refused, Err(PrepareError::LimitValue { .. })), "{refused:?}");
+    }
+}
