@@ -7,7 +7,7 @@
 //! interval is over launches (Georges, Buytaert & Eeckhout, "Statistically Rigorous Java Performance Evaluation",
 //! OOPSLA 2007; Kalibera & Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use crate::record::{BASELINE, HARNESS, Sample, Status, metric};
@@ -284,16 +284,45 @@ struct Places<'a> {
     metrics: HashMap<(&'a str, &'a str), usize>,
 }
 
+/// The metrics of all experiments in one order that agrees with that of every single target, as far as there is one.
+///
+/// Two targets have phases of the same name among others of their own; by first occurrence alone, those of the second
+/// target would come after the shared ones, even where they come before them in time. So a new name goes behind the one
+/// that it followed, or else before the next one that is known.
+fn order_metrics(samples: &[Sample]) -> HashMap<(&str, &str), usize> {
+    let mut order: Vec<(&str, &str)> = Vec::new();
+    let mut known = HashSet::new();
+    for launch in samples.chunk_by(same_launch) {
+        let names: Vec<_> =
+            launch.iter().map(|sample| (sample.experiment.as_str(), shown_metric(sample))).collect();
+        for (at, name) in names.iter().enumerate() {
+            if known.contains(name) {
+                continue;
+            }
+            let place_of = |name: &(&str, &str)| order.iter().position(|known| known == name);
+            let behind = at.checked_sub(1).and_then(|before| place_of(&names[before])).map(|place| place + 1);
+            let place = behind.or_else(|| names[at..].iter().find_map(place_of));
+            order.insert(place.unwrap_or(order.len()), *name);
+            known.insert(*name);
+        }
+    }
+    order.into_iter().enumerate().map(|(place, name)| (name, place)).collect()
+}
+
+fn same_launch(left: &Sample, right: &Sample) -> bool {
+    let launch = |sample: &Sample| (sample.block, sample.order);
+    (&left.experiment, &left.target, &left.workload, launch(left))
+        == (&right.experiment, &right.target, &right.workload, launch(right))
+}
+
 impl<'a> Places<'a> {
     fn of(samples: &'a [Sample]) -> Self {
-        let mut places = Self { workloads: HashMap::new(), metrics: HashMap::new() };
+        let mut workloads = HashMap::new();
         for sample in samples {
-            let next = places.workloads.len();
-            places.workloads.entry(&sample.workload).or_insert(next);
-            let next = places.metrics.len();
-            places.metrics.entry((&sample.experiment, shown_metric(sample))).or_insert(next);
+            let next = workloads.len();
+            workloads.entry(sample.workload.as_str()).or_insert(next);
         }
-        places
+        Self { workloads, metrics: order_metrics(samples) }
     }
 
     fn of_topic(&self, topic: Topic<'a>) -> impl Ord + use<'a> {

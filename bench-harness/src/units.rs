@@ -111,11 +111,11 @@ pub fn format_value(value: f64, unit: &str) -> String {
     if scale.label.is_empty() { number } else { format!("{number} {}", scale.label) }
 }
 
-/// A ratio to the baseline: two decimals near 1, three significant digits elsewhere.
+/// A ratio to the baseline: three decimals near 1, where they tell most, three significant digits elsewhere.
 pub fn format_ratio(ratio: f64) -> String {
     match ratio.abs() {
         size if !size.is_finite() => "-".to_owned(),
-        size if (0.0995..1.995).contains(&size) => format!("{ratio:.3}"),
+        size if (0.0995..1.0995).contains(&size) => format!("{ratio:.3}"),
         _ => significant(ratio),
     }
 }
@@ -123,6 +123,11 @@ pub fn format_ratio(ratio: f64) -> String {
 /// A probability: three decimals, and a bound where that would read as nought.
 pub fn format_p(p: f64) -> String {
     if p < 0.001 { "<0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// A number with its noun: `1 launch`, `2 launches`.
+pub fn plural(n: usize, one: &str, more: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { more })
 }
 
 /// A part of a whole in per cent.

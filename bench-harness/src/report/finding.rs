@@ -58,7 +58,7 @@ fn medians(rows: &[&SummaryRow], name: &str, verb: &str) -> Option<String> {
     Some(format!("{} {verb} {}", first.workload, list(&parts)))
 }
 
-/// `of 8 workloads, container does 7 as fast as native within 3 % and syscall slower (1.31 times)`.
+/// `at the same work container is within 3 % of native in 7 of 8 and differs in syscall (1.31 times)`.
 fn counts(rows: &[&SummaryRow]) -> Option<String> {
     let own: Vec<_> =
         rows.iter().filter(|row| row.metric == metric::TIME_PER_OP && row.target != BASELINE).collect();
@@ -84,10 +84,10 @@ fn count_of(rows: &[&&SummaryRow], target: &str) -> String {
     let beyond: Vec<_> = own
         .iter()
         .filter(|row| matches!(row.verdict, Some(Verdict::Slower | Verdict::Faster)))
-        .filter_map(|row| Some(format!("{} {}", row.workload, format_ratio(row.ratio?))))
+        .filter_map(|row| Some(format!("{} ({} times)", row.workload, format_ratio(row.ratio?))))
         .collect();
     if !beyond.is_empty() {
-        parts.push(format!("differs in {} times", list(&beyond)));
+        parts.push(format!("differs in {}", list(&beyond)));
     }
     if of(Verdict::Unclear) > 0 {
         parts.push(format!("is unclear in {}", of(Verdict::Unclear)));

@@ -6,7 +6,7 @@ use super::{CHARTS, finding};
 use crate::record::{HARNESS, Host, RunInfo, Sample, metric};
 use crate::stats::{MIN_FOR_INTERVAL, outliers};
 use crate::summary::{SAME_WITHIN, SummaryRow, Verdict, launches_by_target};
-use crate::units::{Bytes, format_percent, format_value, significant};
+use crate::units::{Bytes, format_percent, format_value, plural, significant};
 
 /// The whole report.
 pub fn report(info: &RunInfo, rows: &[SummaryRow], samples: &[Sample], charts: &[Chart]) -> String {
@@ -122,8 +122,11 @@ fn left_out(info: &RunInfo, rows: &[SummaryRow]) -> String {
         if info.skipped.iter().any(|skipped| skipped.target == row.target) && row.failed == 0 {
             continue;
         }
-        let what =
-            if row.failed > 0 { format!("failed {} times", row.failed) } else { "was skipped".to_owned() };
+        let what = if row.failed > 0 {
+            format!("failed in {}", plural(row.failed, "launch", "launches"))
+        } else {
+            "was skipped".to_owned()
+        };
         let reason =
             row.reason.as_deref().filter(|reason| !reason.is_empty()).unwrap_or("no reason was given");
         lines.push(format!(
@@ -195,13 +198,14 @@ fn host(host: &Host) -> String {
     ];
     let table = Table {
         title: String::new(),
+        names: 2,
         head: vec!["host".to_owned(), "as read before the run".to_owned()],
         rows: facts
             .into_iter()
             .map(|(name, fact)| vec![name.to_owned(), fact.unwrap_or_else(|| "unknown".to_owned())])
             .collect(),
     };
-    format!("## Host\n\n{}\n", lay_out_left(&table))
+    format!("## Host\n\n{}\n", lay_out(&table))
 }
 
 fn reproduce(info: &RunInfo) -> String {
@@ -229,6 +233,7 @@ fn reproduce(info: &RunInfo) -> String {
     ];
     let table = Table {
         title: String::new(),
+        names: 2,
         head: vec!["run".to_owned(), String::new()],
         rows: rows.into_iter().map(|(name, fact)| vec![name.to_owned(), fact]).collect(),
     };
@@ -236,7 +241,7 @@ fn reproduce(info: &RunInfo) -> String {
         "## How to reproduce\n\n```sh\n{}\n```\n\nThe figures, tables and charts of this report follow from \
          `samples.csv` and `run.json`: `bench-harness report` on this folder makes them again, bit for bit.\n\n{}\n",
         command.join(" ").replace("```", "` ` `"),
-        lay_out_left(&table)
+        lay_out(&table)
     )
 }
 
@@ -282,19 +287,12 @@ fn escape(text: &str) -> String {
 }
 
 fn lay_out(table: &Table) -> String {
-    lay_out_with(table, "---:")
-}
-
-fn lay_out_left(table: &Table) -> String {
-    lay_out_with(table, "---")
-}
-
-fn lay_out_with(table: &Table, others: &str) -> String {
     let line = |cells: &[String]| {
         let cells: Vec<_> = cells.iter().map(|cell| escape(cell)).collect();
         format!("| {} |\n", cells.join(" | "))
     };
-    let rule: Vec<_> = (0..table.head.len()).map(|column| if column == 0 { "---" } else { others }).collect();
+    let side = |column| if column < table.names { "---" } else { "---:" };
+    let rule: Vec<_> = (0..table.head.len()).map(side).collect();
     let rows: String = table.rows.iter().map(|row| line(row)).collect();
     format!("{}| {} |\n{rows}", line(&table.head), rule.join(" | "))
 }

@@ -8,13 +8,15 @@ use crate::units::{format_p, format_ratio, format_value, scale_for, significant}
 /// What stands where there is no figure.
 const ABSENT: &str = "-";
 
-/// A table; the first column holds names, all others figures.
+/// A table: columns of names, then columns of figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     /// What it shows.
     pub title: String,
     /// Names of the columns.
     pub head: Vec<String>,
+    /// How many of them hold names, which stand at the left.
+    pub names: usize,
     /// As many cells each as there are columns.
     pub rows: Vec<Vec<String>>,
 }
@@ -86,6 +88,7 @@ fn startup((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {
     Table {
         title: format!("Start-up of {workload}"),
         head: head(&["target", "ready [95 %]", "p95", "exit", "teardown", "ready over native", "verdict"]),
+        names: 1,
         rows: targets.iter().map(line).collect(),
     }
 }
@@ -109,6 +112,7 @@ fn memory((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {
     Table {
         title: format!("Memory of one idle instance ({workload})"),
         head: head(&["target", "PSS", "USS", "RSS", "cgroup", "marginal [95 %]", "PSS over native"]),
+        names: 1,
         rows: targets.iter().map(line).collect(),
     }
 }
@@ -139,6 +143,7 @@ fn overhead(rows: &[SummaryRow]) -> Option<Table> {
     let names = ["workload".to_owned(), "native".to_owned()];
     (!rows.is_empty()).then(|| Table {
         title: "Time of the same work, over native [95 %]".to_owned(),
+        names: 1,
         head: names.into_iter().chain(others.iter().map(|target| (*target).to_owned())).collect(),
         rows,
     })
@@ -184,6 +189,7 @@ pub fn details(rows: &[SummaryRow], experiment: &str) -> Table {
             "p",
             "verdict",
         ]),
+        names: 3,
         rows: rows.iter().filter(|row| row.experiment == experiment).map(line).collect(),
     }
 }

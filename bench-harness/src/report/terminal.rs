@@ -6,6 +6,7 @@ use super::finding;
 use super::table::{Table, main_tables};
 use crate::record::RunInfo;
 use crate::summary::{SummaryRow, Verdict};
+use crate::units::plural;
 
 /// Tables, what was left out, and one sentence with what was found, in lines of at most `width` columns.
 pub fn render(info: &RunInfo, rows: &[SummaryRow], width: usize) -> String {
@@ -32,12 +33,12 @@ fn remarks(info: &RunInfo, rows: &[SummaryRow]) -> Vec<String> {
     for row in rows.iter().filter(|row| row.failed > 0) {
         let reason = row.reason.as_deref().unwrap_or("no reason was given");
         lines.push(format!(
-            "Failed: {} of {} launches of {}/{} in {}: {reason}",
-            row.failed,
-            row.n.max(row.failed),
+            "Failed: {} of {}/{} in {} ({} gave a value): {reason}",
+            plural(row.failed, "launch", "launches"),
             row.experiment,
             row.workload,
-            row.target
+            row.target,
+            row.n
         ));
     }
     // A workload that one target cannot serve; whole targets are named above.
@@ -66,7 +67,7 @@ fn lay_out(table: &Table, width: usize) -> String {
         .set_header(&table.head)
         .add_rows(&table.rows);
     for column in laid.column_iter_mut() {
-        if column.index > 0 {
+        if column.index >= table.names {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }

@@ -141,6 +141,26 @@ fn rows_stand_in_the_order_in_which_people_expect_them() {
 }
 
 #[test]
+fn phases_that_targets_share_stand_in_the_order_of_each_target() {
+    let launch = |target: &str, order: u32, names: &[&str]| {
+        let made =
+            names.iter().map(|name| Sample { order, ..sample(target, &format!("phase.{name}_ns"), 0, 1.0) });
+        made.collect::<Vec<_>>()
+    };
+    let mut samples = launch("container", 0, &["clone", "pivot", "exec", "ready"]);
+    samples.extend(launch("native", 1, &["spawn", "exec", "ready"]));
+    samples.extend(launch("microvm", 2, &["open", "clone", "enter", "ready"]));
+    let rows = summarise(&samples, 1);
+    let of = |target: &str| {
+        let own = rows.iter().filter(|row| row.target == target);
+        own.map(|row| row.metric[6..row.metric.len() - 3].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("container"), ["clone", "pivot", "exec", "ready"]);
+    assert_eq!(of("native"), ["spawn", "exec", "ready"]);
+    assert_eq!(of("microvm"), ["open", "clone", "enter", "ready"]);
+}
+
+#[test]
 fn the_curve_of_the_hosts_memory_becomes_a_slope_an_instance() {
     let mut samples = Vec::new();
     for (target, slope) in [("native", 1000.0), ("microvm", 5000.0)] {

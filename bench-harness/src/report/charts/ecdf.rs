@@ -29,7 +29,7 @@ pub fn draw(launches: &[(&str, Vec<f64>)], workload: &str) -> Option<Picture> {
     let bottom = top + PLOT;
     let mut picture = frame::begin(
         bottom + FOOT + 8.0,
-        &format!("Start-up of {}: how often how fast", tidy(workload, 40)),
+        &format!("Start-up of {}: time to the first byte", tidy(workload, 32)),
         "Height: share of launches whose first byte had come by then. Steeper is steadier, further left is faster.",
     );
     let pixels = (LEFT, width() - MARGIN - 20.0);

@@ -42,6 +42,9 @@ const PHASE_COLORS: [RGBColor; 9] = [
     RGBColor(170, 68, 153),
 ];
 
+/// How many phases of one bar can be told apart.
+pub const PHASES: usize = PHASE_COLORS.len();
+
 /// The colour of the phase at `place` among all.
 pub fn phase_color(place: usize) -> RGBColor {
     PHASE_COLORS[place % PHASE_COLORS.len()]

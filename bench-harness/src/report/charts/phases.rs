@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::frame::{self, BODY, FOOT, HEAD, MARGIN, SMALL, width};
-use super::palette::{INK, look, phase_color};
+use super::palette::{INK, PHASES, look, phase_color};
 use super::picture::{Align, Picture, text_width, tidy};
 use crate::record::metric;
 use crate::stats::Interval;
@@ -110,6 +110,7 @@ fn bars_of<'a>(rows: &'a [SummaryRow], workload: &str) -> Vec<Bar<'a>> {
                     names.push(name);
                     names.len() - 1
                 });
+                let color = free_color(&bars[place], color);
                 bars[place].phases.push((name, color, median));
             }
             None => {
@@ -119,6 +120,12 @@ fn bars_of<'a>(rows: &'a [SummaryRow], workload: &str) -> Vec<Bar<'a>> {
         }
     }
     bars
+}
+
+/// The colour of its name among all bars, or another one where this bar has that already.
+fn free_color(bar: &Bar<'_>, wanted: usize) -> usize {
+    let used = |color: usize| bar.phases.iter().any(|(_, other, _)| other % PHASES == color % PHASES);
+    (wanted..wanted + PHASES).find(|color| !used(*color)).unwrap_or(wanted)
 }
 
 /// Bars of like length share an axis; those that would be too short to read beside the others come first.

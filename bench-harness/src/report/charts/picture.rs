@@ -21,6 +21,8 @@ const FONT: &str = "sans-serif";
 const PNG_SCALE: u32 = 2;
 /// Each of those is the mean of so many squared: lines and edges are smooth without a drawing library that does it.
 const OVERSAMPLING: u32 = 2;
+/// The bitmap backend centres a text by its line, and its letters come to lie above the middle: by so much of its size.
+const PNG_TEXT_LOWER: f64 = 0.13;
 /// Mean width of a character over the font size, from above: DejaVu Sans, the widest of the usual fonts, has 0.5.
 const CHARACTER_WIDTH: f64 = 0.51;
 /// Longest text that is drawn: a name that a user made up must not run through the whole picture.
@@ -129,7 +131,7 @@ impl Picture {
         let mut svg = String::new();
         {
             let area = SVGBackend::with_string(&mut svg, (self.width, self.height)).into_drawing_area();
-            self.paint(&area, 1).map_err(boxed)?;
+            self.paint(&area, 1, 0.0).map_err(boxed)?;
             area.present().map_err(boxed)?;
         }
         Ok(svg)
@@ -146,7 +148,7 @@ impl Picture {
         let mut pixels = vec![0; as_index(large.0) * as_index(large.1) * 3];
         {
             let area = BitMapBackend::with_buffer(&mut pixels, large).into_drawing_area();
-            self.paint(&area, PNG_SCALE * OVERSAMPLING).map_err(boxed)?;
+            self.paint(&area, PNG_SCALE * OVERSAMPLING, PNG_TEXT_LOWER).map_err(boxed)?;
             area.present().map_err(boxed)?;
         }
         let pixels = shrink(&pixels, as_index(large.0), as_index(OVERSAMPLING));
@@ -159,6 +161,7 @@ impl Picture {
         &self,
         area: &DrawingArea<B, Shift>,
         scale: u32,
+        lower: f64,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         // Once a process; a font that was refused shows itself as an error when the first text is measured.
         static FONT_READY: Once = Once::new();
@@ -192,7 +195,8 @@ impl Picture {
                     };
                     let font = (FONT, size * scale).into_font();
                     let style = TextStyle::from(font).color(color).pos(Pos::new(side, VPos::Center));
-                    area.draw(&Text::new(text.as_str(), pixel(*at), style))?;
+                    let at = (at.0, at.1 + lower * size);
+                    area.draw(&Text::new(text.as_str(), pixel(at), style))?;
                 }
             }
         }

@@ -16,6 +16,9 @@ const GAP: f64 = 14.0;
 const LEGEND: f64 = 30.0;
 /// The axis reaches at least so far to both sides of 1, so that noise does not look like a difference.
 const REACH: f64 = 1.1;
+/// Where most ratios lie near 1, the axis ends here, and what is beyond is an arrow: two per cent stay visible beside
+/// a factor of ten.
+const NEAR: f64 = 1.5;
 
 /// The chart; `None` where nothing could be compared.
 pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
@@ -36,26 +39,26 @@ pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
     let mut picture = frame::begin(
         bottom + FOOT + 8.0,
         "Overhead: time of the same work, over native",
-        &format!(
-            "1 is as fast as a bare process, right of it slower. Lines: 95 % intervals. Grey: within {:.0} %, called the same.",
-            SAME_WITHIN * 100.0
-        ),
+        &reading(is_near(&shown)),
     );
     let axis = axis_of(&shown);
+    let near = is_near(&shown);
     let right = width() - FIGURES;
+    let mut y = top;
+    for (_, rows) in workloads.iter().take(workloads.len() - 1) {
+        y += row_height(rows);
+        picture.line(&[(MARGIN, y), (width() - MARGIN, y)], BAND, 1.0);
+    }
     picture.rectangle((axis.at(1.0 - SAME_WITHIN), top), (axis.at(1.0 + SAME_WITHIN), bottom), BAND);
     frame::axis(&mut picture, &axis, "", (top, bottom), "ratio of medians to native, logarithmic");
     picture.line(&[(axis.at(1.0), top), (axis.at(1.0), bottom)], INK, 1.5);
     let mut y = top;
-    for (place, (workload, rows)) in workloads.iter().enumerate() {
-        if place > 0 {
-            picture.line(&[(MARGIN, y), (width() - MARGIN, y)], BAND, 1.0);
-        }
+    for (workload, rows) in &workloads {
         let middle = y + row_height(rows) / 2.0;
         picture.text((MARGIN, middle), &tidy(workload, 14), BODY, INK, Align::Left);
         for (lane, row) in rows.iter().enumerate() {
             let at = y + GAP / 2.0 + STEP * (crate::stats::count(lane) + 0.5);
-            draw_point(&mut picture, row, &axis, at, &targets);
+            draw_point(&mut picture, row, &axis, near, at, &targets);
             picture.text((right + 14.0, at), &figures(row), SMALL, INK, Align::Left);
         }
         y += row_height(rows);
@@ -82,7 +85,28 @@ fn workloads_of(rows: &[SummaryRow]) -> Vec<(&str, Vec<&SummaryRow>)> {
     workloads
 }
 
+fn reading(near: bool) -> String {
+    let same = format!(
+        "Right of 1: slower than a bare process. Lines: 95 % intervals. Grey: within {:.0} %",
+        SAME_WITHIN * 100.0
+    );
+    if near { format!("{same}. Arrows: beyond the axis.") } else { format!("{same}, called the same.") }
+}
+
+/// Whether the axis is kept to the neighbourhood of 1: where some ratios are beyond, and fewer than those within.
+fn is_near(rows: &[&SummaryRow]) -> bool {
+    let within = |ratio: f64| (1.0 / NEAR..=NEAR).contains(&ratio);
+    let ratios: Vec<f64> = rows.iter().filter_map(|row| row.ratio).collect();
+    let inside = ratios.iter().filter(|ratio| within(**ratio)).count();
+    inside < ratios.len() && 2 * inside >= ratios.len()
+}
+
 fn axis_of(rows: &[&SummaryRow]) -> Axis {
+    let pixels = (LEFT, width() - FIGURES);
+    if is_near(rows) {
+        // A little further than the limit, so that what is just within does not touch the arrows.
+        return Axis::logarithmic(1.0 / NEAR / 1.04, NEAR * 1.04, pixels);
+    }
     let ends = |row: &&SummaryRow| {
         let interval = row.ratio_ci95;
         [row.ratio, interval.map(|interval| interval.low), interval.map(|interval| interval.high)]
@@ -91,16 +115,25 @@ fn axis_of(rows: &[&SummaryRow]) -> Axis {
     let low = shown.iter().copied().fold(1.0 / REACH, f64::min);
     let high = shown.iter().copied().fold(REACH, f64::max);
     let air = (high / low).powf(0.03);
-    Axis::logarithmic(low / air, high * air, (LEFT, width() - FIGURES))
+    Axis::logarithmic(low / air, high * air, pixels)
 }
 
-fn draw_point(picture: &mut Picture, row: &SummaryRow, axis: &Axis, y: f64, targets: &[&str]) {
+fn draw_point(picture: &mut Picture, row: &SummaryRow, axis: &Axis, near: bool, y: f64, targets: &[&str]) {
     let own = look(&row.target, targets.iter().copied());
     let Some(ratio) = row.ratio else { return };
-    if let Some(interval) = row.ratio_ci95 {
-        picture.whisker(axis.at(interval.low), axis.at(interval.high), y, own.color, 2.0);
+    let x = axis.at(ratio);
+    let way = if ratio > 1.0 { 1.0 } else { -1.0 };
+    if near && !(1.0 / NEAR..=NEAR).contains(&ratio) {
+        picture.line(&[(x - way * 22.0, y), (x, y)], own.color, 2.0);
+        picture.line(&[(x - way * 6.0, y - 5.0), (x, y), (x - way * 6.0, y + 5.0)], own.color, 2.0);
+        picture.mark((x - way * 24.0, y), own.marker, own.color, 5.0);
+        return;
     }
-    picture.mark((axis.at(ratio), y), own.marker, own.color, 6.0);
+    picture.mark((x, y), own.marker, own.color, 6.5);
+    // Over the mark, since a good interval is narrower than that.
+    if let Some(interval) = row.ratio_ci95 {
+        picture.whisker(axis.at(interval.low), axis.at(interval.high), y, INK, 1.5);
+    }
 }
 
 /// The ratio in figures, or why there is none.

@@ -126,6 +126,35 @@ fn a_png_is_written_for_every_chart() {
     }
 }
 
+fn samples_of(values: Vec<(usize, usize, usize, u32, f64, u8)>) -> Vec<Sample> {
+    let targets = ["native", "container", "microvm", "mine"];
+    let workloads = ["noop", "sha256", "mem-latency", "x\u{0}y<&>"];
+    let metrics = [
+        ("startup", "ready_ns"),
+        ("startup", "phase.clone_ns"),
+        ("startup", "phase.exec_ns"),
+        ("memory", "pss_bytes"),
+        ("memory", metric::HOST_USED),
+        ("overhead", "time_per_op_ns"),
+    ];
+    let made =
+        values.into_iter().zip(0..).map(|((target, kind, workload, block, value, status), iteration)| {
+            let (experiment, name) = metrics[kind];
+            let made = sample(experiment, workloads[workload], targets[target], name, block, value);
+            let made = Sample { iteration, ..made };
+            match status {
+                0 => Sample { value: None, status: Status::Failed, ..made },
+                1 => Sample { value: None, status: Status::Skipped, ..made },
+                _ => made,
+            }
+        });
+    made.collect()
+}
+
+fn odd_values() -> impl Strategy<Value = Vec<(usize, usize, usize, u32, f64, u8)>> {
+    proptest::collection::vec((0..4_usize, 0..6_usize, 0..4_usize, 0..9_u32, odd_value(), 0..6_u8), 1..90)
+}
+
 fn odd_value() -> impl Strategy<Value = f64> {
     prop_oneof![
         Just(0.0),
@@ -139,40 +168,28 @@ fn odd_value() -> impl Strategy<Value = f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn charts_of_odd_data_neither_panic_nor_muddle_their_texts(
-        values in proptest::collection::vec((0..4_usize, 0..6_usize, 0..4_usize, 0..9_u32, odd_value(), 0..6_u8), 1..90),
-    ) {
-        let targets = ["native", "container", "microvm", "mine"];
-        let workloads = ["noop", "sha256", "mem-latency", "x\u{0}y<&>"];
-        let metrics = [
-            ("startup", "ready_ns"),
-            ("startup", "phase.clone_ns"),
-            ("startup", "phase.exec_ns"),
-            ("memory", "pss_bytes"),
-            ("memory", metric::HOST_USED),
-            ("overhead", "time_per_op_ns"),
-        ];
-        let samples: Vec<_> = values
-            .into_iter()
-            .enumerate()
-            .map(|(place, (target, kind, workload, block, value, status))| {
-                let (experiment, name) = metrics[kind];
-                let made = sample(experiment, workloads[workload], targets[target], name, block, value);
-                let made = Sample { iteration: u32::try_from(place).expect("below 90"), ..made };
-                match status {
-                    0 => Sample { value: None, status: Status::Failed, ..made },
-                    1 => Sample { value: None, status: Status::Skipped, ..made },
-                    _ => made,
-                }
-            })
-            .collect();
-        let charts = all(&summarise(&samples, 1), &samples);
-        for chart in charts {
+    fn charts_of_odd_data_neither_panic_nor_muddle_their_texts(values in odd_values()) {
+        let samples = samples_of(values);
+        for chart in all(&summarise(&samples, 1), &samples) {
             prop_assert_eq!(muddle(&chart.picture), None, "{}", chart.name);
             chart.picture.svg().expect("finite shapes");
+        }
+    }
+}
+
+proptest! {
+    // A picture of some million pixels each.
+    #![proptest_config(ProptestConfig { cases: 4, max_shrink_iters: 20, ..ProptestConfig::default() })]
+
+    #[test]
+    fn charts_of_odd_data_can_be_painted(values in odd_values()) {
+        let samples = samples_of(values);
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for chart in all(&summarise(&samples, 1), &samples) {
+            chart.picture.write_png(&dir.path().join("chart.png")).expect("finite shapes");
         }
     }
 }
