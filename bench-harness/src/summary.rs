@@ -278,9 +278,8 @@ fn judge(kind: Kind, row: &SummaryRow) -> Verdict {
     }
 }
 
-/// Where things stand: known ones in the order in which people expect them, others as they first occur.
+/// Where things stand: known ones in the order in which people expect them, others after those.
 struct Places<'a> {
-    workloads: HashMap<&'a str, usize>,
     metrics: HashMap<(&'a str, &'a str), usize>,
 }
 
@@ -317,12 +316,7 @@ fn same_launch(left: &Sample, right: &Sample) -> bool {
 
 impl<'a> Places<'a> {
     fn of(samples: &'a [Sample]) -> Self {
-        let mut workloads = HashMap::new();
-        for sample in samples {
-            let next = workloads.len();
-            workloads.entry(sample.workload.as_str()).or_insert(next);
-        }
-        Self { workloads, metrics: order_metrics(samples) }
+        Self { metrics: order_metrics(samples) }
     }
 
     fn of_topic(&self, topic: Topic<'a>) -> impl Ord + use<'a> {
@@ -336,10 +330,9 @@ impl<'a> Places<'a> {
         };
         let main = usize::from(name != metric::main_of(experiment));
         let phase = usize::from(name.starts_with(metric::PHASE_PREFIX));
-        let place = |found: Option<&usize>| found.copied().unwrap_or(usize::MAX);
-        let (workload, name) =
-            (place(self.workloads.get(workload)), place(self.metrics.get(&(experiment, name))));
-        (known, experiment, workload, main, phase, name)
+        let name = self.metrics.get(&(experiment, name)).copied().unwrap_or(usize::MAX);
+        let listed = workloads::catalogue::all().iter().position(|listed| listed.name == workload);
+        (known, experiment, listed.unwrap_or(usize::MAX), workload, main, phase, name)
     }
 }
 

@@ -155,7 +155,7 @@ pub(super) fn check_value(value: Option<f64>, status: Status) -> Result<(), Prob
 /// One metric of one target, as far as units go.
 type UnitKey = [String; 4];
 /// What makes two lines the same observation.
-type Key = (UnitKey, [u32; 3], bool);
+type Key = (UnitKey, [u32; 3], Status);
 
 fn check_against(
     sample: &Sample,
@@ -164,8 +164,8 @@ fn check_against(
     units: &mut HashMap<UnitKey, String>,
 ) -> Result<(), Problem> {
     let name = [&sample.experiment, &sample.target, &sample.workload, &sample.metric].map(String::clone);
-    // Warm-up launches may count their blocks by themselves.
-    let key = (name.clone(), [sample.block, sample.order, sample.iteration], sample.status == Status::Warmup);
+    // By status too: a launch may fail after it gave some of its values.
+    let key = (name.clone(), [sample.block, sample.order, sample.iteration], sample.status);
     if let Some(earlier) = seen.insert(key, line) {
         return Err(Problem::Duplicate(earlier));
     }
