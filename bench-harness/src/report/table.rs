@@ -132,6 +132,8 @@ fn overhead(rows: &[SummaryRow]) -> Option<Table> {
             find(&rows, target, name).map_or_else(
                 || ABSENT.into(),
                 |row| match row.ratio {
+                    // With more targets there is no room for the word, and it follows from the interval.
+                    Some(_) if others.len() > 2 => ratio_and_interval(row),
                     Some(_) => format!("{} {}", ratio_and_interval(row), verdict(row)),
                     None => verdict(row),
                 },

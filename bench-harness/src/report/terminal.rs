@@ -67,6 +67,7 @@ fn lay_out(table: &Table, width: usize) -> String {
         .set_header(&table.head)
         .add_rows(&table.rows);
     for column in laid.column_iter_mut() {
+        column.set_padding((0, 1));
         if column.index >= table.names {
             column.set_cell_alignment(CellAlignment::Right);
         }

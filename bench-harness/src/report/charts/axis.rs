@@ -50,6 +50,11 @@ impl Axis {
         self.from + part.clamp(0.0, 1.0) * (self.to - self.from)
     }
 
+    /// Whether `value` lies on the axis and not beyond its ends.
+    pub fn holds(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+
     /// Whether steps are ratios.
     pub fn is_log(&self) -> bool {
         self.log

@@ -1,7 +1,7 @@
 //! The distribution of start-up times: for every time, the share of launches that were ready by then.
 
 use super::axis::Axis;
-use super::frame::{self, FOOT, HEAD, MARGIN, SMALL, width};
+use super::frame::{self, FOOT, HEAD, Legend, MARGIN, SMALL, width};
 use super::palette::{FAINT_INK, GRID, look};
 use super::picture::{Align, Picture, Spot, tidy};
 use crate::stats::{count, describe};
@@ -9,7 +9,6 @@ use crate::units::format_value;
 
 const LEFT: f64 = 84.0;
 const PLOT: f64 = 330.0;
-const LEGEND: f64 = 30.0;
 /// Ratio of the longest to the shortest time from which steps of the axis are ratios.
 const LOG_FROM: f64 = 8.0;
 
@@ -25,7 +24,13 @@ pub fn draw(launches: &[(&str, Vec<f64>)], workload: &str) -> Option<Picture> {
     if curves.is_empty() {
         return None;
     }
-    let top = HEAD + LEGEND;
+    let targets: Vec<_> = curves.iter().map(|(target, _)| *target).collect();
+    let legend = Legend::new(curves.iter().map(|(target, values)| {
+        let median = format_value(describe::median(values).unwrap_or_default(), "ns");
+        let name = format!("{} {median} (n = {})", tidy(target, 20), values.len());
+        (name, look(target, targets.iter().copied()))
+    }));
+    let top = HEAD + legend.height();
     let bottom = top + PLOT;
     let mut picture = frame::begin(
         bottom + FOOT + 8.0,
@@ -47,17 +52,13 @@ pub fn draw(launches: &[(&str, Vec<f64>)], workload: &str) -> Option<Picture> {
         let text = format!("{:.0} %", share * 100.0);
         picture.text((LEFT - 8.0, height(share)), &text, SMALL, FAINT_INK, Align::Right);
     }
-    let targets: Vec<_> = curves.iter().map(|(target, _)| *target).collect();
-    let mut entries = Vec::new();
     for (target, values) in &curves {
         let own = look(target, targets.iter().copied());
         picture.dashed(&steps(values, &axis, height), own.color, 2.5, own.dash);
         let median = describe::median(values).unwrap_or_default();
         picture.mark((axis.at(median), height(0.5)), own.marker, own.color, 6.0);
-        let text = format!("{} {} (n = {})", tidy(target, 20), format_value(median, "ns"), values.len());
-        entries.push((text, own));
     }
-    frame::legend(&mut picture, &entries, MARGIN, HEAD + 6.0);
+    legend.draw(&mut picture);
     Some(picture)
 }
 

@@ -3,6 +3,7 @@
 use super::axis::Axis;
 use super::palette::{FAINT_INK, GRID, INK, Look};
 use super::picture::{Align, Picture, text_width, tidy};
+use crate::stats::Interval;
 
 /// Width of every chart.
 pub const WIDTH: u32 = 920;
@@ -50,16 +51,61 @@ pub fn axis(picture: &mut Picture, axis: &Axis, unit: &str, (top, bottom): (f64,
     picture.text((width() - MARGIN, bottom + 33.0), name, SMALL, INK, Align::Right);
 }
 
-/// Names with their marks in one line from `x` on, and no further than the right margin.
-pub fn legend(picture: &mut Picture, entries: &[(String, Look)], mut x: f64, y: f64) {
-    for (name, look) in entries {
-        let name = tidy(name, 60);
-        let room = text_width(&name, BODY);
-        if x + 22.0 + room > width() - MARGIN {
-            break;
-        }
-        picture.mark((x + 7.0, y), look.marker, look.color, 6.0);
-        picture.text((x + 20.0, y), &name, BODY, INK, Align::Left);
-        x += 20.0 + room + 22.0;
+/// An interval as a line with ends; an end beyond the axis is left open.
+pub fn interval(picture: &mut Picture, axis: &Axis, interval: Interval, y: f64, width: f64) {
+    let cap = 3.0 + width;
+    picture.line(&[(axis.at(interval.low), y), (axis.at(interval.high), y)], INK, width);
+    for end in [interval.low, interval.high].into_iter().filter(|end| axis.holds(*end)) {
+        picture.line(&[(axis.at(end), y - cap), (axis.at(end), y + cap)], INK, width);
     }
+}
+
+/// Height of one line of a legend.
+const LEGEND_LINE: f64 = 26.0;
+
+/// Names with their marks, in as many lines as they need.
+#[derive(Debug)]
+pub struct Legend {
+    lines: Vec<Vec<(String, Look)>>,
+}
+
+impl Legend {
+    /// The legend of these names.
+    pub fn new(entries: impl IntoIterator<Item = (String, Look)>) -> Self {
+        let mut lines: Vec<Vec<(String, Look)>> = Vec::new();
+        let mut used = f64::INFINITY;
+        for (name, look) in entries {
+            let name = tidy(&name, 60);
+            if used + entry_width(&name) > width() - MARGIN {
+                lines.push(Vec::new());
+                used = MARGIN;
+            }
+            used += entry_width(&name);
+            lines.last_mut().into_iter().for_each(|line| line.push((name.clone(), look)));
+        }
+        Self { lines }
+    }
+
+    /// The height that it takes, with the space below it.
+    pub fn height(&self) -> f64 {
+        4.0 + LEGEND_LINE * crate::stats::count(self.lines.len())
+    }
+
+    /// Draws it below the head.
+    pub fn draw(&self, picture: &mut Picture) {
+        let mut y = HEAD + 6.0;
+        for line in &self.lines {
+            let mut x = MARGIN;
+            for (name, look) in line {
+                picture.mark((x + 7.0, y), look.marker, look.color, 6.0);
+                picture.text((x + 20.0, y), name, BODY, INK, Align::Left);
+                x += entry_width(name);
+            }
+            y += LEGEND_LINE;
+        }
+    }
+}
+
+fn entry_width(name: &str) -> f64 {
+    20.0 + text_width(name, BODY) + 22.0
 }

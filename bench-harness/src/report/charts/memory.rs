@@ -1,7 +1,7 @@
 //! What one running, idle instance costs the host: one group of bars a method, one bar a target.
 
 use super::axis::Axis;
-use super::frame::{self, BODY, FOOT, HEAD, MARGIN, SMALL, width};
+use super::frame::{self, BODY, FOOT, HEAD, Legend, MARGIN, SMALL, width};
 use super::palette::{FAINT_INK, INK, look};
 use super::picture::{Align, Picture, tidy};
 use crate::record::metric;
@@ -13,7 +13,6 @@ const RIGHT: f64 = 100.0;
 const BAR: f64 = 18.0;
 const STEP: f64 = 23.0;
 const GAP: f64 = 22.0;
-const LEGEND: f64 = 30.0;
 /// Ratio of the largest to the smallest amount from which steps of the axis are ratios.
 const LOG_FROM: f64 = 30.0;
 
@@ -48,7 +47,9 @@ pub fn draw(rows: &[SummaryRow], workload: &str) -> Option<Picture> {
         return None;
     }
     let group_height = |rows: &[&SummaryRow]| (STEP * crate::stats::count(rows.len())).max(40.0) + GAP;
-    let top = HEAD + LEGEND;
+    let legend =
+        Legend::new(targets.iter().map(|target| (tidy(target, 20), look(target, targets.iter().copied()))));
+    let top = HEAD + legend.height();
     let bottom = top + groups.iter().map(|(_, _, rows)| group_height(rows)).sum::<f64>();
     let mut picture = frame::begin(
         bottom + FOOT + 8.0,
@@ -67,9 +68,7 @@ pub fn draw(rows: &[SummaryRow], workload: &str) -> Option<Picture> {
         }
         y += group_height(rows);
     }
-    let entries: Vec<_> =
-        targets.iter().map(|target| (tidy(target, 20), look(target, targets.iter().copied()))).collect();
-    frame::legend(&mut picture, &entries, MARGIN, HEAD + 6.0);
+    legend.draw(&mut picture);
     Some(picture)
 }
 
@@ -95,7 +94,7 @@ fn draw_bar(picture: &mut Picture, row: &SummaryRow, axis: &Axis, top: f64, targ
     picture.rectangle((LEFT, top), (end, top + BAR), own.color);
     picture.mark((LEFT - 12.0, middle), own.marker, own.color, 5.0);
     if let Some(interval) = row.ci95 {
-        picture.whisker(axis.at(interval.low), axis.at(interval.high), middle, INK, 2.0);
+        frame::interval(picture, axis, interval, middle, 2.0);
         end = end.max(axis.at(interval.high));
     }
     picture.text((end + 10.0, middle), &format_value(median, "bytes"), SMALL, INK, Align::Left);

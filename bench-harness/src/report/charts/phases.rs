@@ -155,7 +155,7 @@ fn draw_bar(picture: &mut Picture, bar: &Bar<'_>, axis: &Axis, top: f64, targets
         let x = axis.at(ready);
         picture.line(&[(x, top - 4.0), (x, top + BAR + 4.0)], INK, 3.0);
         if let Some(interval) = bar.interval {
-            picture.whisker(axis.at(interval.low), axis.at(interval.high), middle, INK, 2.0);
+            frame::interval(picture, axis, interval, middle, 2.0);
         }
         let end = axis.at(bar.length());
         picture.text((end + 12.0, middle), &format_value(ready, "ns"), BODY, INK, Align::Left);

@@ -109,14 +109,6 @@ impl Picture {
         self.shapes.push(Shape::Mark { at, marker, color, radius });
     }
 
-    /// Adds a horizontal interval with ends.
-    pub fn whisker(&mut self, from: f64, to: f64, y: f64, color: RGBColor, width: f64) {
-        let cap = 3.0 + width;
-        self.line(&[(from, y), (to, y)], color, width);
-        self.line(&[(from, y - cap), (from, y + cap)], color, width);
-        self.line(&[(to, y - cap), (to, y + cap)], color, width);
-    }
-
     /// Adds a text.
     pub fn text(&mut self, at: Spot, text: &str, size: f64, color: RGBColor, align: Align) {
         self.shapes.push(Shape::Text { at, text: tidy(text, LONGEST), size, color, align });

@@ -1,7 +1,7 @@
 //! Overhead: the time of the same work over its time as a bare process, one row a workload.
 
 use super::axis::Axis;
-use super::frame::{self, BODY, FOOT, HEAD, MARGIN, SMALL, width};
+use super::frame::{self, BODY, FOOT, HEAD, Legend, MARGIN, SMALL, width};
 use super::palette::{BAND, INK, look};
 use super::picture::{Align, Picture, tidy};
 use crate::record::{BASELINE, metric};
@@ -13,7 +13,6 @@ const LEFT: f64 = 150.0;
 const FIGURES: f64 = 232.0;
 const STEP: f64 = 21.0;
 const GAP: f64 = 14.0;
-const LEGEND: f64 = 30.0;
 /// The axis reaches at least so far to both sides of 1, so that noise does not look like a difference.
 const REACH: f64 = 1.1;
 /// Where most ratios lie near 1, the axis ends here, and what is beyond is an arrow: two per cent stay visible beside
@@ -34,7 +33,9 @@ pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
         }
     }
     let row_height = |rows: &[&SummaryRow]| STEP * crate::stats::count(rows.len()) + GAP;
-    let top = HEAD + LEGEND;
+    let legend =
+        Legend::new(targets.iter().map(|target| (tidy(target, 20), look(target, targets.iter().copied()))));
+    let top = HEAD + legend.height();
     let bottom = top + workloads.iter().map(|(_, rows)| row_height(rows)).sum::<f64>();
     let mut picture = frame::begin(
         bottom + FOOT + 8.0,
@@ -63,9 +64,7 @@ pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
         }
         y += row_height(rows);
     }
-    let entries: Vec<_> =
-        targets.iter().map(|target| (tidy(target, 20), look(target, targets.iter().copied()))).collect();
-    frame::legend(&mut picture, &entries, MARGIN, HEAD + 6.0);
+    legend.draw(&mut picture);
     Some(picture)
 }
 
@@ -132,7 +131,7 @@ fn draw_point(picture: &mut Picture, row: &SummaryRow, axis: &Axis, near: bool, 
     picture.mark((x, y), own.marker, own.color, 6.5);
     // Over the mark, since a good interval is narrower than that.
     if let Some(interval) = row.ratio_ci95 {
-        picture.whisker(axis.at(interval.low), axis.at(interval.high), y, INK, 1.5);
+        frame::interval(picture, axis, interval, y, 1.5);
     }
 }
 

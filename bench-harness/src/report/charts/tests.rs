@@ -115,6 +115,24 @@ fn many_long_phases_and_names_find_their_place() {
 }
 
 #[test]
+fn every_target_is_named_in_the_legend_however_many_there_are() {
+    let targets = ["native", "container", "microvm", "microvm-linux", "one-more", "and-another"];
+    let samples: Vec<_> = targets
+        .iter()
+        .flat_map(|target| {
+            let kinds = [("startup", "ready_ns"), ("memory", "pss_bytes"), ("overhead", "time_per_op_ns")];
+            kinds.map(|(experiment, name)| sample(experiment, "noop", target, name, 0, 5e5))
+        })
+        .collect();
+    for chart in charts_of(&samples) {
+        let texts = format!("{:?}", chart.picture.shapes);
+        for target in &targets[1..] {
+            assert!(texts.contains(&format!("\"{target}")), "{target} in {}", chart.name);
+        }
+    }
+}
+
+#[test]
 fn a_png_is_written_for_every_chart() {
     let samples = [sample("memory", "noop", "native", "pss_bytes", 0, 1e5)];
     let dir = tempfile::tempdir().expect("a temporary folder");
