@@ -90,9 +90,6 @@ pub enum PrepareError {
         #[source]
         source: io::Error,
     },
-    /// The seccomp filter cannot be compiled.
-    #[error("cannot compile the seccomp filter")]
-    Seccomp(#[source] seccompiler::Error),
     /// The process that cleans up after a killed caller cannot be started.
     #[error("cannot start the process that removes the control groups of a killed caller")]
     Janitor(#[source] io::Error),

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use seccompiler::sock_filter;
+use libc::sock_filter;
 
 use crate::capabilities::CapData;
 use crate::timeline::Phase;

@@ -219,11 +219,7 @@ fn steps(
     ops.push(Op::Stdio);
     ops.push(Op::CloseOthers);
     ops.push(Op::Signals);
-    let filter = if has(Layer::Seccomp) {
-        Some(Op::Seccomp(seccomp::compile().map_err(PrepareError::Seccomp)?))
-    } else {
-        None
-    };
+    let filter = has(Layer::Seccomp).then(|| Op::Seccomp(seccomp::compile()));
     // A filter can be installed under no_new_privs, or by CAP_SYS_ADMIN, which is about to go. It refuses none of the
     // calls that follow either way, but each passes through it: late is better.
     let (early, late) = if has(Layer::NoNewPrivs) { (None, filter) } else { (filter, None) };

@@ -1,15 +1,15 @@
 //! The seccomp filter: what the engines' default profiles refuse, as a list of what is refused.
 //!
-//! Default action "allow": since Linux 5.11 the kernel works out at load time which calls are allowed whatever their
-//! arguments, and does not run the filter for those at all. The cost per call is then the same for a list of refusals
-//! as for no filter with an empty body.
+//! The default action is "allow". Since Linux 5.11 the kernel works out, when a filter is installed, which calls it allows
+//! whatever their arguments, and does not run it for those at all, so a list of refusals costs a running program next to
+//! nothing. But the working out runs the filter once for every call there is, and with a list that is compared one by one
+//! (as seccompiler compiles it) this is a fifth of a whole container's start. So the list is compiled to a search tree.
 
-use std::collections::BTreeMap;
+mod tree;
 
-use seccompiler::{
-    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, sock_filter,
-};
+use libc::sock_filter;
+
+use tree::{Node, Verdict};
 
 /// Calls refused whatever their arguments: those that Docker's and Podman's default profile (containers/common,
 /// `seccomp.json`) leave to capabilities which a container does not have.
@@ -79,83 +79,193 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_set_mempolicy_home_node,
 ];
 
-/// The namespace flags of clone(2) that the engines refuse without `CAP_SYS_ADMIN`.
-const NAMESPACE_FLAGS: u64 = 0x7e02_0000;
+/// The namespace flags of clone(2) that the engines refuse without `CAP_SYS_ADMIN`: `CLONE_NEWNS`, `CLONE_NEWCGROUP`,
+/// `CLONE_NEWUTS`, `CLONE_NEWIPC`, `CLONE_NEWUSER`, `CLONE_NEWPID`, `CLONE_NEWNET`.
+const NAMESPACE_FLAGS: u32 = 0x7e02_0000;
 
-/// `ADDR_NO_RANDOMIZE` and the like: personality(2) may only be 0, 8, 0x20000, 0x20008 or 0xffffffff, as in the engines.
-const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+/// The values that the engines let personality(2) have: `PER_LINUX`, `PER_LINUX32`, each with and without `UNAME26`, and the
+/// one that only asks.
+const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// `__X32_SYSCALL_BIT`: calls of the x32 ABI have it in their number and come with the x86-64 architecture.
 const X32_BIT: u32 = 0x4000_0000;
 
-/// `BPF_LD | BPF_W | BPF_ABS`, `BPF_JMP | BPF_JEQ | BPF_K`, `BPF_JMP | BPF_JGE | BPF_K`, `BPF_RET | BPF_K`
-/// (include/uapi/linux/bpf_common.h).
-const LOAD: u16 = 0x20;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
-/// Offset of `nr` in `struct seccomp_data`.
+/// `AUDIT_ARCH_X86_64` (include/uapi/linux/audit.h).
+const ARCH: u32 = 0xc000_003e;
+
+/// Instructions (include/uapi/linux/bpf_common.h): `BPF_LD | BPF_W | BPF_ABS`; `BPF_JMP | BPF_K` with `BPF_JEQ`, `BPF_JGE`,
+/// `BPF_JSET`, `BPF_JA`; `BPF_RET | BPF_K`.
+mod code {
+    pub(super) const LOAD: u16 = 0x20;
+    pub(super) const JUMP_EQUAL: u16 = 0x15;
+    pub(super) const JUMP_GREATER_EQUAL: u16 = 0x35;
+    pub(super) const JUMP_ANY_BIT: u16 = 0x45;
+    pub(super) const JUMP: u16 = 0x05;
+    pub(super) const RETURN: u16 = 0x06;
+}
+
+/// Offsets in `struct seccomp_data`. The arguments compared here have 32 bits; the lower half comes first.
 const NR_OFFSET: u32 = 0;
-/// `SECCOMP_RET_ERRNO`: the errno stands in the lower half.
-const RETURN_ERRNO: u32 = 0x0005_0000;
+const ARCH_OFFSET: u32 = 4;
+const ARG0_OFFSET: u32 = 16;
+
+/// What a filter returns (include/uapi/linux/seccomp.h).
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const NOT_PERMITTED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+const NO_SUCH_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
 
 /// Compiles the filter.
 ///
 /// Another architecture's calls (i386 by `int 0x80`) end the program. Calls of x32 and clone3, whose flags a filter
 /// cannot see, fail with ENOSYS, as if the kernel did not have them: the C libraries then use clone(2), whose flags can
 /// be seen. Everything else on the list fails with EPERM.
-///
-/// # Errors
-///
-/// What seccompiler says of the list.
-pub(crate) fn compile() -> Result<BpfProgram, Error> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&nr| (nr, vec![])).collect();
-    let masked = |argument, mask| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), mask)
-    };
-    // One rule a flag: any of them is refused.
-    let mut clone = Vec::new();
-    for bit in (0..u64::BITS).map(|bit| 1_u64 << bit).filter(|bit| NAMESPACE_FLAGS & bit != 0) {
-        clone.push(SeccompRule::new(vec![masked(0, bit)?])?);
-    }
-    rules.insert(libc::SYS_clone, clone);
-    let not = |value| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value);
-    let unknown = PERSONALITIES.into_iter().map(not).collect::<Result<Vec<_>, _>>()?;
-    rules.insert(libc::SYS_personality, vec![SeccompRule::new(unknown)?]);
-    let vsock = u64::from(libc::AF_VSOCK.cast_unsigned());
-    let is_vsock = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, vsock)?;
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![is_vsock])?]);
-
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64)?;
-    let list: BpfProgram = filter.try_into()?;
-    let mut program = prologue();
-    program.extend(list);
-    Ok(program)
+pub(crate) fn compile() -> Vec<sock_filter> {
+    let number = |nr: libc::c_long| u32::try_from(nr).unwrap_or(u32::MAX);
+    let mut verdicts: Vec<(u32, Verdict)> =
+        REFUSED.iter().map(|&nr| (number(nr), Verdict::Return(NOT_PERMITTED))).collect();
+    verdicts.push((number(libc::SYS_clone3), Verdict::Return(NO_SUCH_CALL)));
+    verdicts.push((number(libc::SYS_clone), Verdict::Check(refuse_bits(NAMESPACE_FLAGS))));
+    verdicts.push((number(libc::SYS_personality), Verdict::Check(allow_only(&PERSONALITIES))));
+    verdicts.push((number(libc::SYS_socket), Verdict::Check(refuse_value(libc::AF_VSOCK.cast_unsigned()))));
+    let mut program = vec![
+        instruction(code::LOAD, 0, 0, ARCH_OFFSET),
+        instruction(code::JUMP_EQUAL, 1, 0, ARCH),
+        instruction(code::RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        instruction(code::LOAD, 0, 0, NR_OFFSET),
+    ];
+    program.extend(
+        Node::new(verdicts, Verdict::Return(ALLOW), (X32_BIT, Verdict::Return(NO_SUCH_CALL))).compile(),
+    );
+    program
 }
 
-/// What a list with one errno cannot say: ENOSYS for x32 and clone3. All jumps of BPF are relative, so the list that
-/// follows, which begins with the check of the architecture, is unharmed by what stands before it.
-fn prologue() -> BpfProgram {
-    let instruction = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(u32::MAX);
-    let no_such_call = RETURN_ERRNO | libc::ENOSYS.cast_unsigned();
+/// Refuses a call whose first argument has any of `bits`.
+fn refuse_bits(bits: u32) -> Vec<sock_filter> {
     vec![
-        instruction(LOAD, 0, 0, NR_OFFSET),
-        instruction(JUMP_GREATER_EQUAL, 1, 0, X32_BIT),
-        instruction(JUMP_EQUAL, 0, 1, clone3),
-        instruction(RETURN, 0, 0, no_such_call),
+        instruction(code::LOAD, 0, 0, ARG0_OFFSET),
+        instruction(code::JUMP_ANY_BIT, 0, 1, bits),
+        instruction(code::RETURN, 0, 0, NOT_PERMITTED),
+        instruction(code::RETURN, 0, 0, ALLOW),
     ]
+}
+
+/// Refuses a call whose first argument is `value`.
+fn refuse_value(value: u32) -> Vec<sock_filter> {
+    vec![
+        instruction(code::LOAD, 0, 0, ARG0_OFFSET),
+        instruction(code::JUMP_EQUAL, 0, 1, value),
+        instruction(code::RETURN, 0, 0, NOT_PERMITTED),
+        instruction(code::RETURN, 0, 0, ALLOW),
+    ]
+}
+
+/// Allows a call only with one of `values` as its first argument.
+fn allow_only(values: &[u32]) -> Vec<sock_filter> {
+    let mut block = vec![instruction(code::LOAD, 0, 0, ARG0_OFFSET)];
+    for &value in values {
+        block.push(instruction(code::JUMP_EQUAL, 0, 1, value));
+        block.push(instruction(code::RETURN, 0, 0, ALLOW));
+    }
+    block.push(instruction(code::RETURN, 0, 0, NOT_PERMITTED));
+    block
+}
+
+const fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+        SeccompRule, TargetArch,
+    };
+
     use super::*;
 
+    /// `struct seccomp_data` as 32-bit words.
+    type Data = [u32; 16];
+
+    fn data(arch: u32, nr: u32, arg0: u32) -> Data {
+        let mut data = [0; 16];
+        (data[0], data[1], data[4]) = (nr, arch, arg0);
+        data
+    }
+
+    /// Runs a filter as the kernel does, for the instructions that occur in filters of this crate and of seccompiler; the
+    /// number of instructions that it took is the other result.
+    fn evaluate(program: &[sock_filter], data: &Data) -> (u32, usize) {
+        let (mut at, mut steps, mut accumulator) = (0, 0, 0);
+        loop {
+            let now = program[at];
+            (at, steps) = (at + 1, steps + 1);
+            let jump = |taken: bool| usize::from(if taken { now.jt } else { now.jf });
+            match now.code {
+                code::LOAD => accumulator = data[now.k as usize / 4],
+                code::JUMP => at += now.k as usize,
+                code::JUMP_EQUAL => at += jump(accumulator == now.k),
+                code::JUMP_GREATER_EQUAL => at += jump(accumulator >= now.k),
+                code::JUMP_ANY_BIT => at += jump(accumulator & now.k != 0),
+                0x54 => accumulator &= now.k,
+                code::RETURN => return (now.k, steps),
+                other => panic!("instruction {other:#x}"),
+            }
+        }
+    }
+
+    /// The same list as seccompiler compiles it, one comparison after another.
+    fn reference() -> Vec<sock_filter> {
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|&nr| (nr, vec![])).collect();
+        let condition = |op, value: u32| {
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, op, value.into()).expect("a good condition")
+        };
+        let rule = |conditions| SeccompRule::new(conditions).expect("a good rule");
+        let bits = (0..32).map(|bit| 1 << bit).filter(|bit| NAMESPACE_FLAGS & bit != 0);
+        let clone = bits.map(|bit| rule(vec![condition(SeccompCmpOp::MaskedEq(bit.into()), bit)]));
+        rules.insert(libc::SYS_clone, clone.collect());
+        let unknown = PERSONALITIES.map(|value| condition(SeccompCmpOp::Ne, value)).to_vec();
+        rules.insert(libc::SYS_personality, vec![rule(unknown)]);
+        let vsock = condition(SeccompCmpOp::Eq, libc::AF_VSOCK.cast_unsigned());
+        rules.insert(libc::SYS_socket, vec![rule(vec![vsock])]);
+        let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64);
+        let program: BpfProgram = filter.expect("a good filter").try_into().expect("it compiles");
+        program.iter().map(|i| instruction(i.code, i.jt, i.jf, i.k)).collect()
+    }
+
     #[test]
-    fn the_filter_compiles_to_a_size_that_the_kernel_takes() {
-        let filter = compile().expect("the list is well formed");
-        assert!(filter.len() < 4096, "{}", filter.len());
+    fn the_tree_decides_as_seccompilers_list_does() {
+        let (tree, list) = (compile(), reference());
+        let arguments = [0, 1, 8, 40, 0x2_0000, 0x2_0008, 0x1000_0000, 0x11, 0x7e02_0011, u32::MAX];
+        for nr in (0..1024).filter(|&nr| i64::from(nr) != libc::SYS_clone3) {
+            for arg0 in arguments {
+                let data = data(ARCH, nr, arg0);
+                assert_eq!(
+                    evaluate(&tree, &data).0,
+                    evaluate(&list, &data).0,
+                    "call {nr}, argument {arg0:#x}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn clone3_and_x32_do_not_exist_and_another_architecture_is_deadly() {
+        let tree = compile();
+        let clone3 = u32::try_from(libc::SYS_clone3).expect("a small number");
+        for nr in [clone3, X32_BIT, X32_BIT | 39, u32::MAX] {
+            assert_eq!(evaluate(&tree, &data(ARCH, nr, 0)).0, NO_SUCH_CALL);
+        }
+        assert_eq!(evaluate(&tree, &data(0x4000_0003, 1, 0)).0, libc::SECCOMP_RET_KILL_PROCESS);
+    }
+
+    #[test]
+    fn no_call_takes_more_than_a_few_steps() {
+        let tree = compile();
+        let most = (0..1024).map(|nr| evaluate(&tree, &data(ARCH, nr, 0)).1).max();
+        assert!(most.is_some_and(|most| most <= 24), "{most:?} of {}", tree.len());
     }
 
     #[test]

@@ -25,7 +25,9 @@ fn as_ordinary_user(scenario: &str) -> bool {
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("changed");
     let copy = |from: &std::path::Path, name: &str| {
         let to = dir.path().join(name);
-        std::fs::copy(from, &to).expect("copied");
+        // By another process: a descriptor open for writing here could be inherited by what another test is just
+        // starting, and the copy could not be executed until that has closed it.
+        assert!(Command::new("cp").arg(from).arg(&to).status().is_ok_and(|status| status.success()));
         std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).expect("changed");
         to
     };
