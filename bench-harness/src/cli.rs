@@ -1,0 +1,227 @@
+//! The command line: types for clap, help texts, and nothing that does anything.
+//!
+//! `run` is a hot path, its whole-command time is a figure of the project. [`parse`] therefore builds only the
+//! sub-command that was asked for: clap's description of all of them together costs more than starting a process.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::plan::Profile;
+use crate::target::TargetKind;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  a regression was found (when gating)
+    2  wrong usage
+    3  the host cannot do what was asked
+    4  a target or a workload failed
+    5  the measurement was too noisy to judge
+  130  interrupted (128 + SIGINT; 143 for SIGTERM): what was measured is kept and reported";
+
+const RUN_HELP: &str = "\
+Examples:
+  bench-harness run --target microvm -- ./hello
+  bench-harness run --target container --mem 64 --timeout 5 -- ./server --port 80
+  echo 'SELECT 1' | bench-harness run --target microvm --file ./app.db:/data/app.db -- ./query /data/app.db
+
+The program must be a static x86-64 Linux ELF. Standard input, output and error are ours, handed on as they are.
+It gets the same small environment in every target (PATH, HOME, LANG), not ours.
+
+Exit codes: the program's own; besides
+  124  --timeout ended it
+  125  bench-harness itself failed: wrong usage, an unfit program, or a target that this host cannot run
+128+N  signal N ended it (or us)";
+
+const COMPARE_HELP: &str = "\
+Examples:
+  bench-harness compare
+  bench-harness compare --targets native,microvm --experiments startup --profile standard --seed 7
+  bench-harness compare --workload-bin ./my-server --out /tmp/mine -- --port 8080";
+
+const REPORT_HELP: &str = "\
+Example:
+  bench-harness report results/20260131T120000Z-myhost";
+
+const LIST_HELP: &str = "\
+Example:
+  bench-harness list workloads";
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  bench-harness doctor
+  bench-harness doctor --json | jq '.targets'";
+
+/// Compares a bare process, a namespace container and a KVM microVM on this host.
+#[derive(Debug, Parser)]
+#[command(name = "bench-harness", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure: every target with the same bytes, in turn; leaves CSV, charts and a report
+    #[command(after_help = format!("{COMPARE_HELP}\n\n{EXIT_CODES}"))]
+    Compare(CompareArgs),
+    /// Run any static program once in a target, as if it had been called directly
+    #[command(after_help = RUN_HELP)]
+    Run(RunArgs),
+    /// Make summary, report and charts again from samples.csv and run.json
+    #[command(after_help = format!("{REPORT_HELP}\n\n{EXIT_CODES}"))]
+    Report(ReportArgs),
+    /// List what can be chosen
+    #[command(after_help = format!("{LIST_HELP}\n\n{EXIT_CODES}"))]
+    List(ListArgs),
+    /// Say what this host can run, what it cannot and why, and what disturbs measurements
+    #[command(after_help = format!("{DOCTOR_HELP}\n\n{EXIT_CODES}"))]
+    Doctor(DoctorArgs),
+}
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Targets to compare, separated by commas [default: every one that this host can run]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = target_parser())]
+    pub targets: Vec<TargetKind>,
+    /// Workloads of the overhead experiment, separated by commas [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = workload_parser())]
+    pub workloads: Vec<String>,
+    /// Experiments, separated by commas [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = experiment_parser())]
+    pub experiments: Vec<crate::experiment::Experiment>,
+    /// How much is measured: quick ends within a minute, thorough is for publication
+    #[arg(long, value_name = "PROFILE", default_value = "quick", value_parser = clap::value_parser!(Profile))]
+    pub profile: Profile,
+    /// Seed of the order and of the intervals [default: taken from the clock, and recorded]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Folder of the recording; must not hold one yet [default: results/<UTC time>-<host>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Memory of an instance: the virtual machine's size and the container's limit
+    #[arg(long, value_name = "MIB", default_value = "512")]
+    pub mem: u64,
+    /// Longest time that one launch may take, in seconds
+    #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+    /// A static program of your own as the workload
+    #[arg(long, value_name = "PATH")]
+    pub workload_bin: Option<PathBuf>,
+    /// Arguments of --workload-bin
+    #[arg(last = true, value_name = "ARGS", requires = "workload_bin")]
+    pub args: Vec<OsString>,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Where to run it
+    #[arg(long, value_name = "TARGET", value_parser = target_parser())]
+    pub target: TargetKind,
+    /// Memory of the instance: the virtual machine's size and the container's limit (native has none)
+    /// [default: 512 for microvm, no limit for container]
+    #[arg(long, value_name = "MIB")]
+    pub mem: Option<u64>,
+    /// End the program after this many seconds, with exit code 124
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// Write the start-up's named phases to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub timings: Option<PathBuf>,
+    /// Hand a file of the host to the program, read-only, at this absolute path (container, microvm)
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub file: Vec<OsString>,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folder of the recording
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// What to list
+    #[arg(value_name = "WHAT")]
+    pub what: Listing,
+}
+
+/// What `list` can list.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Listing {
+    /// Where a program can be run.
+    Targets,
+    /// The programs that are measured.
+    Workloads,
+    /// What is measured.
+    Experiments,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Parses the command line (without the program's own name), or says how it should have been.
+///
+/// # Errors
+/// Clap's own, which knows how to print itself; a request for help or for the version is one, too.
+pub fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
+    if args.first().is_some_and(|first| first == "run") {
+        let command = RunArgs::augment_args(clap::Command::new("run"))
+            .bin_name("bench-harness run")
+            .about("Run any static program once in a target, as if it had been called directly")
+            .after_help(RUN_HELP)
+            .max_term_width(100);
+        let mut matches = command.try_get_matches_from(args)?;
+        return RunArgs::from_arg_matches_mut(&mut matches).map(Command::Run);
+    }
+    let argv = std::iter::once(OsString::from("bench-harness")).chain(args);
+    let mut matches = Cli::command().try_get_matches_from(argv)?;
+    Cli::from_arg_matches_mut(&mut matches).map(|cli| cli.command)
+}
+
+/// Clap lists what is possible when a value is unknown, and suggests the nearest.
+fn target_parser() -> ValueParser {
+    use clap::builder::TypedValueParser as _;
+    PossibleValuesParser::new(TargetKind::ALL.map(TargetKind::name))
+        .try_map(|name| TargetKind::from_name(&name).ok_or("unknown target"))
+        .into()
+}
+
+fn experiment_parser() -> ValueParser {
+    use crate::experiment::Experiment;
+    use clap::builder::TypedValueParser as _;
+    PossibleValuesParser::new(Experiment::ALL.map(Experiment::name))
+        .try_map(|name| Experiment::from_name(&name).ok_or("unknown experiment"))
+        .into()
+}
+
+fn workload_parser() -> PossibleValuesParser {
+    PossibleValuesParser::new(crate::workload::names())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text.parse().map_err(|_| String::from("not a number of seconds"))?;
+    if value <= 0.0 {
+        return Err("must be more than 0".into());
+    }
+    Duration::try_from_secs_f64(value).map_err(|error| error.to_string())
+}

@@ -1,0 +1,173 @@
+//! `compare`: the main job. Every target with the same bytes, in turn; what is left is a recording and its report.
+
+use std::path::PathBuf;
+
+use super::{complain, print};
+use crate::cli::CompareArgs;
+use crate::error::{DONE, FAILED, HOST, HarnessError, SIGNALED, chain};
+use crate::experiment::{Bench, Experiment, Stop};
+use crate::host::{self, noise};
+use crate::progress::Progress;
+use crate::record::RunInfo;
+use crate::report;
+use crate::runner::Observer;
+use crate::signals::Interrupts;
+use crate::store::Recording;
+use crate::summary::summarise;
+use crate::utc::Utc;
+
+mod keep;
+mod select;
+
+use keep::Keeper;
+use select::Selection;
+
+/// Measures, writes the recording and its report, prints the result.
+///
+/// # Errors
+/// Where nothing could be measured at all. Failures of single targets and workloads are rows of the recording and an
+/// exit code.
+pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
+    let selection = Selection::of(args)?;
+    let mut info = describe(args, &selection);
+    let dir = args.out.clone().unwrap_or_else(|| default_dir(&info));
+    let recording = Recording::create(&dir, &info)?;
+    let mut keeper = Keeper::new(recording);
+    let interrupts = Interrupts::install().map_err(HarnessError::Signals)?;
+    let mut observer = Observer::new(Some(interrupts), args.timeout)?;
+    let mut progress = Progress::new();
+    progress.line(&format!("recording to {}", dir.display()));
+
+    let ticks = host::cpu_ticks();
+    let stopped = measure(args, &selection, &mut info, &mut observer, &mut keeper, &mut progress).err();
+    progress.finish();
+    // No instance is alive any more.
+    interrupts.last_steps();
+
+    info.finished_utc = Some(Utc::now().text());
+    info.interrupted = stopped.is_some();
+    info.warnings.extend(noise::steal(ticks, host::cpu_ticks()));
+    let (samples, finished) = keeper.finish(&mut info);
+    let reported =
+        finished.and_then(|()| report::write_all(&dir, &info, &samples).map_err(HarnessError::from));
+    print(&report::terminal::render(&info, &summarise(&samples, info.seed), super::width()))?;
+    if reported.is_ok() {
+        print(&format!("\nRecording: {}\n", dir.display()))?;
+    }
+
+    if let Some(stop) = stopped {
+        if let Some(signal) = interrupts.caught() {
+            complain("interrupted; what was measured until then is kept");
+            if let Err(problem) = reported {
+                complain(&chain(&problem));
+            }
+            return Ok(SIGNALED.wrapping_add(u8::try_from(signal).unwrap_or(0)));
+        }
+        complain(&format!("stopped early: {}", chain(&stop)));
+        if let Err(problem) = reported {
+            complain(&chain(&problem));
+        }
+        return Ok(HOST);
+    }
+    drop(reported?);
+    let failed = samples.iter().filter(|sample| sample.status == crate::record::Status::Failed).count();
+    if failed > 0 {
+        complain(&format!("{failed} observations failed; samples.csv says why"));
+        return Ok(FAILED);
+    }
+    Ok(DONE)
+}
+
+fn measure(
+    args: &CompareArgs,
+    selection: &Selection,
+    info: &mut RunInfo,
+    observer: &mut Observer,
+    keeper: &mut Keeper,
+    progress: &mut Progress,
+) -> Result<(), Stop> {
+    let mut bench = Bench {
+        participants: &selection.participants,
+        seed: info.seed,
+        effort: args.profile.effort(),
+        mem_mib: args.mem,
+        observer,
+        sink: keeper,
+        progress,
+    };
+    selection.keep_skipped(&mut *bench.sink)?;
+    if bench.participants.is_empty() {
+        return Ok(());
+    }
+    crate::experiment::harness::measure(&mut bench, &selection.startup.name)?;
+    let whole: f64 = selection.experiments.iter().map(|&experiment| share(experiment)).sum();
+    for &experiment in &selection.experiments {
+        bench.progress.next_share(share(experiment) / whole);
+        match (experiment, &selection.user) {
+            (Experiment::Startup, _) => crate::experiment::startup::measure(&mut bench, &selection.startup)?,
+            (Experiment::Memory, _) => crate::experiment::memory::measure(&mut bench, &selection.idle)?,
+            (Experiment::Overhead, Some(user)) => {
+                crate::experiment::overhead::measure_user(&mut bench, user)?;
+            }
+            (Experiment::Overhead, None) => {
+                let learned =
+                    crate::experiment::overhead::measure(&mut bench, &selection.image, &selection.workloads)?;
+                info.repetitions = learned.iterations;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// About which part of a run's time an experiment takes, for the progress bar.
+const fn share(experiment: Experiment) -> f64 {
+    match experiment {
+        Experiment::Startup => 0.08,
+        Experiment::Memory => 0.12,
+        Experiment::Overhead => 0.8,
+    }
+}
+
+fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
+    let host = host::inspect();
+    let now = Utc::now();
+    let seed = args.seed.unwrap_or_else(crate::clock::now_ns);
+    let hash = option_env!("BENCH_HARNESS_COMMIT");
+    let mut warnings = noise::warnings(&host);
+    warnings.extend(selection.warnings());
+    RunInfo {
+        schema: crate::record::SCHEMA,
+        run_id: format!("{}-{:04x}", now.compact(), seed & 0xffff),
+        command_line: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        seed,
+        profile: args.profile.to_string(),
+        started_utc: now.text(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: hash.map(|hash| crate::record::Commit {
+            hash: hash.into(),
+            dirty: option_env!("BENCH_HARNESS_DIRTY") != Some("false"),
+        }),
+        digests: crate::record::Digests {
+            workload: Some(selection.image.digest.clone()),
+            ..crate::record::Digests::default()
+        },
+        warnings,
+        skipped: selection.skipped.clone(),
+        host,
+        ..RunInfo::default()
+    }
+}
+
+/// `results/<UTC time>-<host>`
+fn default_dir(info: &RunInfo) -> PathBuf {
+    let host: String = info
+        .host
+        .hostname
+        .as_deref()
+        .unwrap_or("host")
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' })
+        .collect();
+    let time = info.run_id.split('-').next().unwrap_or_default();
+    PathBuf::from("results").join(format!("{time}-{host}"))
+}

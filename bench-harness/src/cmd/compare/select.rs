@@ -1,0 +1,115 @@
+//! What a comparison consists of: options and this host, made into a selection before anything is measured.
+
+use workloads::{Invocation, Workload};
+
+use crate::cli::CompareArgs;
+use crate::error::HarnessError;
+use crate::experiment::{Experiment, Participant, Sink, Stop, skipped_row};
+use crate::memory_size;
+use crate::record::SkippedTarget;
+use crate::target::{self, TargetKind};
+use crate::warning::Warning;
+use crate::workload::{Image, Subject};
+
+pub(super) struct Selection {
+    pub(super) participants: Vec<Participant>,
+    pub(super) skipped: Vec<SkippedTarget>,
+    pub(super) experiments: Vec<Experiment>,
+    /// Workloads of the overhead experiment.
+    pub(super) workloads: Vec<&'static Workload>,
+    pub(super) image: Image,
+    /// What the start-up experiment launches.
+    pub(super) startup: Subject,
+    /// What the memory experiment launches.
+    pub(super) idle: Subject,
+    /// The user's own program, where there is one.
+    pub(super) user: Option<Subject>,
+}
+
+impl Selection {
+    pub(super) fn of(args: &CompareArgs) -> Result<Self, HarnessError> {
+        let mem_mib = memory_size::checked(args.mem)?;
+        if args.workload_bin.is_some() && !args.workloads.is_empty() {
+            return Err(HarnessError::Usage(
+                "--workloads chooses from the catalogue, --workload-bin replaces it; give one of the two"
+                    .into(),
+            ));
+        }
+        let experiments = chosen(&args.experiments, &Experiment::ALL);
+        let names = chosen(
+            &args.workloads,
+            &crate::workload::names().into_iter().map(String::from).collect::<Vec<_>>(),
+        );
+        let workloads = names.iter().filter_map(|name| workloads::catalogue::find(name)).collect();
+        let (participants, skipped) = targets(&args.targets)?;
+
+        let (image, startup, idle, user) = match &args.workload_bin {
+            Some(path) => {
+                let image = Image::of_file(path, mem_mib)?;
+                let subject = Subject::of_user(&image, path, &args.args);
+                (image, subject.clone(), subject.clone(), Some(subject))
+            }
+            None => {
+                let image = Image::ours()?;
+                let noop = &workloads::catalogue::all()[0];
+                let once = Invocation::of(noop);
+                let startup = Subject::ours(&image, &once);
+                let idle = Subject::ours(&image, &Invocation { hold: true, ..once });
+                (image, startup, idle, None)
+            }
+        };
+        Ok(Self { participants, skipped, experiments, workloads, image, startup, idle, user })
+    }
+
+    /// Rows for the targets that take no part, so that a recording has no silent gaps.
+    pub(super) fn keep_skipped(&self, sink: &mut dyn Sink) -> Result<(), Stop> {
+        let mut rows = Vec::new();
+        for SkippedTarget { target, reason } in &self.skipped {
+            for &experiment in &self.experiments {
+                let subjects: Vec<&str> = match (experiment, &self.user) {
+                    (Experiment::Startup, _) => vec![&self.startup.name],
+                    (Experiment::Memory, _) => vec![&self.idle.name],
+                    (Experiment::Overhead, Some(user)) => vec![&user.name],
+                    (Experiment::Overhead, None) => self
+                        .workloads
+                        .iter()
+                        .map(|workload| workload.name)
+                        .filter(|&name| name != "noop")
+                        .collect(),
+                };
+                rows.extend(subjects.iter().map(|subject| skipped_row(experiment, target, subject, reason)));
+            }
+        }
+        sink.keep(rows)
+    }
+
+    /// What the targets have to do without.
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        self.participants
+            .iter()
+            .filter_map(|participant| participant.target.limitation())
+            .map(|reason| Warning::NoCgroup { reason })
+            .collect()
+    }
+}
+
+/// What was chosen, each once, in the order of the list of all; all of it where nothing was chosen.
+fn chosen<T: PartialEq + Clone>(chosen: &[T], all: &[T]) -> Vec<T> {
+    all.iter().filter(|one| chosen.is_empty() || chosen.contains(one)).cloned().collect()
+}
+
+/// The targets that take part, and those that cannot, where they were not asked for by name.
+fn targets(asked: &[TargetKind]) -> Result<(Vec<Participant>, Vec<SkippedTarget>), HarnessError> {
+    let (mut participants, mut skipped) = (Vec::new(), Vec::new());
+    for kind in chosen(asked, &TargetKind::ALL) {
+        let target = target::target(kind);
+        match target.probe() {
+            Ok(()) => participants.push(Participant { name: kind.name().into(), target }),
+            Err(reason) if asked.is_empty() => {
+                skipped.push(SkippedTarget { target: kind.name().into(), reason: reason.0 });
+            }
+            Err(reason) => return Err(HarnessError::Unavailable { target: kind.name(), reason: reason.0 }),
+        }
+    }
+    Ok((participants, skipped))
+}

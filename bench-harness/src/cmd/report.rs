@@ -1,0 +1,17 @@
+//! `report`: everything that can be computed from a recording, computed again.
+
+use super::print;
+use crate::cli::ReportArgs;
+use crate::error::{DONE, HarnessError};
+use crate::{report, store};
+
+/// Reads the recording and writes summary, report and charts beside it.
+///
+/// # Errors
+/// Where the recording cannot be read, or the files not be written.
+pub fn report(args: &ReportArgs) -> Result<u8, HarnessError> {
+    let (info, samples) = store::read(&args.dir)?;
+    let rows = report::write_all(&args.dir, &info, &samples)?;
+    print(&report::terminal::render(&info, &rows, super::width()))?;
+    Ok(DONE)
+}

@@ -1,0 +1,136 @@
+//! `run`: one program, once, in one target, as if it had been called directly.
+//!
+//! The hot path: what is done before the spawn is parsing, one look at the program's headers, and two signal
+//! dispositions. Its standard streams are ours, inherited, so nothing is copied on the way.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::complain;
+use crate::cli::RunArgs;
+use crate::clock::now_ns;
+use crate::error::{HarnessError, SIGNALED, TIMED_OUT};
+use crate::target::{self, End, Launch, Program, Stdio, TargetKind};
+use crate::{memory_size, program, signals};
+
+/// Runs it and returns the exit code to end with.
+///
+/// # Errors
+/// What kept us from running it.
+pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
+    let mem_mib = match (args.mem, args.target) {
+        (Some(mib), _) => Some(memory_size::checked(mib)?),
+        (None, TargetKind::Microvm | TargetKind::MicrovmLinux) => Some(memory_size::DEFAULT_MIB),
+        (None, _) => None,
+    };
+    let path = find(&args.program[0]);
+    program::check(&path, mem_mib)?;
+    let launch = Launch {
+        program: Program::Path(path),
+        argv: args.program.clone(),
+        mem_mib,
+        pids: None,
+        files: args.file.iter().map(|pair| file_pair(pair)).collect::<Result<_, _>>()?,
+    };
+    signals::kill_child_on_interrupt().map_err(HarnessError::Signals)?;
+    let failed = |source| HarnessError::Launch { target: args.target.name(), source };
+
+    let prepared = target::target(args.target).prepare(&launch).map_err(failed)?;
+    let start = now_ns();
+    let mut instance = prepared.spawn(Stdio::default()).map_err(failed)?;
+    let leader = instance.pids().first().copied().unwrap_or(0);
+    signals::guard(leader);
+    let mut end = instance.wait(args.timeout).map_err(failed)?;
+    let timed_out = end.is_none();
+    if timed_out {
+        instance.kill();
+        end = instance.wait(None).map_err(failed)?;
+    }
+    signals::release();
+
+    if let (Some(file), Some(end)) = (&args.timings, &end) {
+        write_timings(file, args.target, start, instance.phases(start), end)?;
+    }
+    if let Some(signal) = signals::caught() {
+        return Ok(SIGNALED.wrapping_add(u8::try_from(signal).unwrap_or(0)));
+    }
+    if timed_out {
+        let limit = args.timeout.unwrap_or_default().as_secs_f64();
+        complain(&format!("the program was still running after {limit} s and was ended (--timeout)"));
+        return Ok(TIMED_OUT);
+    }
+    let Some(end) = end else { return Ok(TIMED_OUT) };
+    for note in &end.notes {
+        complain(note);
+    }
+    Ok(end.status.code())
+}
+
+/// A name without a slash is looked for as a shell would: along PATH; else it is a path.
+///
+/// What is not found is returned as it is: the check then says that it does not exist.
+fn find(name: &OsStr) -> PathBuf {
+    if name.as_bytes().contains(&b'/') || name.is_empty() {
+        return name.into();
+    }
+    std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()))
+        .unwrap_or_else(|| name.into())
+}
+
+fn file_pair(pair: &OsStr) -> Result<(PathBuf, PathBuf), HarnessError> {
+    let bytes = pair.as_bytes();
+    let usage = |why| HarnessError::Usage(format!("--file {}: {why}", pair.display()));
+    let colon = bytes.iter().rposition(|&byte| byte == b':').ok_or_else(|| usage("HOST:GUEST is needed"))?;
+    let (host, guest) =
+        (Path::new(OsStr::from_bytes(&bytes[..colon])), Path::new(OsStr::from_bytes(&bytes[colon + 1..])));
+    if !guest.is_absolute() {
+        return Err(usage("the path for the program must begin with /"));
+    }
+    match fs::metadata(host) {
+        Ok(meta) if meta.is_file() => Ok((host.to_owned(), guest.to_owned())),
+        Ok(_) => Err(usage("it is not a regular file")),
+        Err(source) => Err(HarnessError::File { action: "read", path: host.to_owned(), source }),
+    }
+}
+
+/// The file of `--timings`: the same shape in every target, so that two of them can be laid side by side.
+#[derive(Serialize)]
+struct Timings {
+    target: &'static str,
+    /// Reading of CLOCK_MONOTONIC immediately before the target was asked to start.
+    start_ns: u64,
+    /// Consecutive; each begins where the one before it ended, the first at `start_ns`.
+    phases: Vec<Phase>,
+    /// From start to the instance being gone.
+    exit_ns: u64,
+}
+
+#[derive(Serialize)]
+struct Phase {
+    name: &'static str,
+    ns: u64,
+}
+
+fn write_timings(
+    file: &Path,
+    target: TargetKind,
+    start: u64,
+    phases: Vec<(&'static str, u64)>,
+    end: &End,
+) -> Result<(), HarnessError> {
+    let timings = Timings {
+        target: target.name(),
+        start_ns: start,
+        phases: phases.into_iter().map(|(name, ns)| Phase { name, ns }).collect(),
+        exit_ns: end.gone_ns.saturating_sub(start),
+    };
+    let cannot = |source| HarnessError::File { action: "write", path: file.to_owned(), source };
+    let mut text = serde_json::to_string_pretty(&timings).map_err(|error| cannot(error.into()))?;
+    text.push('\n');
+    fs::write(file, text).map_err(cannot)
+}

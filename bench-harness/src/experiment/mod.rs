@@ -1,0 +1,237 @@
+//! The experiments: what is measured, and how one launch becomes rows of the recording.
+
+use std::fmt;
+
+use crate::plan::Effort;
+use crate::progress::Progress;
+use crate::record::{Sample, Status, metric};
+use crate::runner::{LaunchFailure, Observer};
+use crate::target::{Prepared, Target};
+use crate::workload::Subject;
+
+pub mod harness;
+pub mod memory;
+pub mod overhead;
+mod procfs;
+pub mod startup;
+
+/// The experiments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Experiment {
+    /// From the start to the first byte, and from the end to nothing being left.
+    Startup = 0,
+    /// What a running, idle instance costs the host.
+    Memory = 1,
+    /// How much slower the same work is.
+    Overhead = 2,
+}
+
+impl Experiment {
+    /// All of them, in the order in which they are made.
+    pub const ALL: [Self; 3] = [Self::Startup, Self::Memory, Self::Overhead];
+
+    /// The name on the command line and in the recording.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Memory => "memory",
+            Self::Overhead => "overhead",
+        }
+    }
+
+    /// The experiment of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|experiment| experiment.name() == name)
+    }
+
+    /// One line for `list`.
+    #[must_use]
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::Startup => "start to first byte (by phase), start to exit, end to nothing being left",
+            Self::Memory => "what one idle instance costs the host, by five methods",
+            Self::Overhead => "the same work in every target, timed inside and outside",
+        }
+    }
+}
+
+impl fmt::Display for Experiment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Where rows go to. The recording in `compare`, a list in tests.
+pub trait Sink {
+    /// Keeps the rows, at once: what was measured survives whatever comes next.
+    ///
+    /// # Errors
+    /// Where they cannot be kept.
+    fn keep(&mut self, rows: Vec<Sample>) -> Result<(), Stop>;
+}
+
+/// Why an experiment ends before its plan does.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// A signal came.
+    #[error("interrupted")]
+    Interrupted,
+    /// The rows cannot be kept.
+    #[error("the recording cannot be written")]
+    Sink(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A target that takes part.
+pub struct Participant {
+    /// Its name in the recording.
+    pub name: String,
+    /// How it is started.
+    pub target: Box<dyn Target>,
+}
+
+/// All that an experiment needs.
+pub struct Bench<'a> {
+    /// The targets, the baseline first where it takes part.
+    pub participants: &'a [Participant],
+    /// Seed of the order.
+    pub seed: u64,
+    /// How much is measured.
+    pub effort: Effort,
+    /// Memory of an instance.
+    pub mem_mib: u64,
+    /// Starts and watches.
+    pub observer: &'a mut Observer,
+    /// Takes the rows.
+    pub sink: &'a mut dyn Sink,
+    /// Tells the user how far it is.
+    pub progress: &'a mut Progress,
+}
+
+/// Failures in a row after which a cell is given up for a target: a hanging one must not eat the whole run.
+const GIVE_UP_AFTER: u32 = 2;
+
+/// One cell and target: what is to be started, and whether that still makes sense.
+struct Station {
+    prepared: Result<Box<dyn Prepared>, String>,
+    failures_in_a_row: u32,
+}
+
+impl Station {
+    fn new(bench: &Bench<'_>, participant: &Participant, subject: &Subject) -> Self {
+        let launch = subject.launch(bench.mem_mib);
+        let prepared = participant.target.prepare(&launch).map_err(|error| crate::error::chain(&error));
+        Self { prepared, failures_in_a_row: 0 }
+    }
+
+    /// One launch, or the reason why there is none any more.
+    fn usable(&self) -> Option<&dyn Prepared> {
+        match &self.prepared {
+            Ok(prepared) if self.failures_in_a_row < GIVE_UP_AFTER => Some(&**prepared),
+            _ => None,
+        }
+    }
+
+    /// Notes how a launch went.
+    ///
+    /// # Errors
+    /// [`Stop::Interrupted`] is passed on: it is nobody's failure.
+    fn note<T>(&mut self, result: Result<T, LaunchFailure>) -> Result<Result<T, String>, Stop> {
+        match result {
+            Ok(value) => {
+                self.failures_in_a_row = 0;
+                Ok(Ok(value))
+            }
+            Err(LaunchFailure::Interrupted) => Err(Stop::Interrupted),
+            Err(failure) => {
+                self.failures_in_a_row += 1;
+                let gave_up = if self.failures_in_a_row == GIVE_UP_AFTER {
+                    "; failed twice in a row, not tried again"
+                } else {
+                    ""
+                };
+                Ok(Err(format!("{failure}{gave_up}")))
+            }
+        }
+    }
+}
+
+/// What the rows of one launch have in common.
+#[derive(Debug, Clone)]
+struct Place {
+    experiment: &'static str,
+    target: String,
+    workload: String,
+    block: u32,
+    order: u32,
+    warmup: bool,
+}
+
+impl Place {
+    fn row(&self, metric: &str, unit: &str, iteration: u32, value: f64) -> Sample {
+        let status = if self.warmup { Status::Warmup } else { Status::Ok };
+        self.sample(metric, unit, iteration, Some(value), status, String::new())
+    }
+
+    fn failed(&self, metric: &str, unit: &str, detail: String) -> Sample {
+        self.sample(metric, unit, 0, None, Status::Failed, detail)
+    }
+
+    fn skipped(&self, metric: &str, unit: &str, detail: String) -> Sample {
+        self.sample(metric, unit, 0, None, Status::Skipped, detail)
+    }
+
+    fn sample(
+        &self,
+        metric: &str,
+        unit: &str,
+        iteration: u32,
+        value: Option<f64>,
+        status: Status,
+        detail: String,
+    ) -> Sample {
+        Sample {
+            experiment: self.experiment.into(),
+            target: self.target.clone(),
+            workload: self.workload.clone(),
+            metric: metric.into(),
+            unit: unit.into(),
+            block: self.block,
+            order: self.order,
+            iteration,
+            value,
+            status,
+            detail,
+        }
+    }
+}
+
+/// Row that stands for a target that takes no part.
+#[must_use]
+pub fn skipped_row(experiment: Experiment, target: &str, workload: &str, reason: &str) -> Sample {
+    let place = Place {
+        experiment: experiment.name(),
+        target: target.into(),
+        workload: workload.into(),
+        block: 0,
+        order: 0,
+        warmup: false,
+    };
+    let metric = metric::main_of(experiment.name());
+    place.skipped(metric, main_unit(experiment), reason.into())
+}
+
+const fn main_unit(experiment: Experiment) -> &'static str {
+    match experiment {
+        Experiment::Startup => "ns",
+        Experiment::Memory => "bytes",
+        Experiment::Overhead => "ns/op",
+    }
+}
+
+/// A whole number of nanoseconds or bytes as a value. Exact up to 2^53: 104 days, 8 PiB.
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53, which no measurement here comes near")]
+const fn value(number: u64) -> f64 {
+    number as f64
+}

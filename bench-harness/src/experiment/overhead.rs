@@ -1,0 +1,336 @@
+//! How much slower is the same work? Timed inside by the workload and outside by the host, both kept.
+//!
+//! The number of iterations is calibrated natively, once, and is then the same for every target of the run. Where the
+//! slowest target would take many times as long (a system call in a virtual machine), it is cut, for all of them alike.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use workloads::protocol::Line;
+use workloads::{Invocation, Workload};
+
+use super::{Bench, Experiment, Place, Station, Stop, skipped_row, value};
+use crate::plan::{self, LEAST_BLOCKS};
+use crate::record::{Sample, Status, metric};
+use crate::runner::{LaunchFailure, Observed};
+use crate::workload::{Image, Subject};
+
+/// Repetitions in a launch that count. They show the spread within a launch; the launch is what is replicated.
+const REPETITIONS: u64 = 2;
+/// Repetitions before them that bring caches and page tables up, and do not count.
+const WARMUP_REPETITIONS: u64 = 1;
+/// A target may take so many times the native time before the work is cut.
+const SLOWEST: f64 = 4.0;
+/// The work is cut to this part at most: below, the host's view of the marks would tell more of the marks than of
+/// the work.
+const LEAST_PART: f64 = 0.4;
+/// Inner and outer time must agree as well as this, or the sample carries a warning.
+const AGREEMENT: f64 = 0.01;
+
+/// One repetition, as it was seen and as it was told.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Repetition {
+    warmup: bool,
+    begin_ns: u64,
+    end_ns: Option<u64>,
+    /// Name, unit, value.
+    samples: Vec<(String, String, f64)>,
+    check: Option<String>,
+}
+
+/// Cell of the experiment.
+struct Cell {
+    subject: Subject,
+    /// Operations in one repetition, for the comparison of the clocks.
+    operations: Option<f64>,
+    stations: Vec<Option<Station>>,
+}
+
+/// What the experiment learned besides its rows.
+#[derive(Debug, Default)]
+pub struct Learned {
+    /// Iterations in a repetition, by workload.
+    pub iterations: BTreeMap<String, u64>,
+}
+
+/// Makes the experiment with workloads of the catalogue.
+///
+/// # Errors
+/// Where it ends before its plan does; single failures are rows.
+pub fn measure(bench: &mut Bench<'_>, image: &Image, chosen: &[&'static Workload]) -> Result<Learned, Stop> {
+    let mut learned = Learned::default();
+    let mut cells = Vec::new();
+    for workload in chosen {
+        // Nothing is repeated in it: what is left would be the cost of the marks.
+        if workload.name == "noop" {
+            continue;
+        }
+        let iterations = match calibrated(bench, image, workload)? {
+            Ok(iterations) => iterations,
+            Err(why) => {
+                let row = |name: &str| Sample {
+                    status: Status::Failed,
+                    ..skipped_row(Experiment::Overhead, name, workload.name, &why)
+                };
+                let rows = bench.participants.iter().map(|participant| row(&participant.name)).collect();
+                bench.sink.keep(rows)?;
+                continue;
+            }
+        };
+        learned.iterations.insert(workload.name.into(), iterations);
+        let invocation = Invocation {
+            iters: Some(iterations),
+            reps: REPETITIONS,
+            warmup: WARMUP_REPETITIONS,
+            ..Invocation::of(workload)
+        };
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a factor of a quotient that is judged to one percent"
+        )]
+        let operations = workload.operations_per_iteration as f64 * iterations as f64;
+        cells.push(cell(bench, Subject::ours(image, &invocation), Some(operations))?);
+        bench.progress.step("overhead", 0.05 / chosen.len() as f64);
+    }
+    blocks(bench, &mut cells)?;
+    Ok(learned)
+}
+
+/// Makes the experiment with a program of the user's own, where that speaks the protocol.
+///
+/// # Errors
+/// Where it ends before its plan does; single failures are rows.
+pub fn measure_user(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+    let Some(baseline) = bench.participants.first() else { return Ok(()) };
+    let mut station = Station::new(bench, baseline, subject);
+    let seen = match station.usable() {
+        Some(prepared) => bench.observer.whole(prepared).and_then(|seen| subject.judge(seen)),
+        None => return Ok(()),
+    };
+    let why = match station.note(seen)? {
+        Ok(seen) if !repetitions(&seen).is_empty() => {
+            let mut cells = vec![cell(bench, subject.clone(), None)?];
+            return blocks(bench, &mut cells);
+        }
+        Ok(_) => "it prints no `begin` and `end` marks, so there is no window to measure".to_owned(),
+        Err(why) => why,
+    };
+    let rows = bench.participants.iter();
+    let rows =
+        rows.map(|participant| skipped_row(Experiment::Overhead, &participant.name, &subject.name, &why));
+    bench.sink.keep(rows.collect())
+}
+
+fn cell(bench: &mut Bench<'_>, subject: Subject, operations: Option<f64>) -> Result<Cell, Stop> {
+    let mut stations = Vec::new();
+    let mut rows = Vec::new();
+    for participant in bench.participants {
+        let capabilities = participant.target.capabilities(bench.mem_mib);
+        let unmet = subject.catalogued.and_then(|workload| workload.needs.unmet_by(&capabilities));
+        match unmet {
+            Some(reason) => {
+                rows.push(skipped_row(Experiment::Overhead, &participant.name, &subject.name, &reason));
+                stations.push(None);
+            }
+            None => stations.push(Some(Station::new(bench, participant, &subject))),
+        }
+    }
+    bench.sink.keep(rows)?;
+    Ok(Cell { subject, operations, stations })
+}
+
+fn blocks(bench: &mut Bench<'_>, cells: &mut [Cell]) -> Result<(), Stop> {
+    let blocks = bench.effort.warmup_blocks + bench.effort.overhead_blocks;
+    let began = Instant::now();
+    for block in 0..blocks {
+        if block >= bench.effort.warmup_blocks + LEAST_BLOCKS && began.elapsed() > bench.effort.budget {
+            break;
+        }
+        let launches = cells.len() * bench.participants.len();
+        for slot in
+            plan::block(bench.seed, Experiment::Overhead, block, cells.len(), bench.participants.len())
+        {
+            let cell = &mut cells[slot.cell];
+            let place = Place {
+                experiment: Experiment::Overhead.name(),
+                target: bench.participants[slot.target].name.clone(),
+                workload: cell.subject.name.clone(),
+                block,
+                order: slot.order,
+                warmup: block < bench.effort.warmup_blocks,
+            };
+            let rows = launch(bench, cell, slot.target, &place)?;
+            bench.sink.keep(rows)?;
+            #[expect(clippy::cast_precision_loss, reason = "a few dozen launches")]
+            bench.progress.step("overhead", 0.95 / f64::from(blocks) / launches as f64);
+        }
+    }
+    Ok(())
+}
+
+fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) -> Result<Vec<Sample>, Stop> {
+    let Some(station) = &mut cell.stations[target] else { return Ok(Vec::new()) };
+    let Some(prepared) = station.usable() else {
+        return Ok(match &station.prepared {
+            Err(why) if place.block == 0 => vec![place.failed(metric::TIME_PER_OP, "ns/op", why.clone())],
+            _ => Vec::new(),
+        });
+    };
+    let expected = cell.subject.catalogued.map(|workload| workload.expected_check);
+    let result = bench
+        .observer
+        .whole(prepared)
+        .and_then(|seen| cell.subject.judge(seen))
+        .and_then(|seen| checked(&seen, expected));
+    Ok(match station.note(result)? {
+        Ok(repetitions) => rows(place, &repetitions, cell.operations),
+        Err(why) => vec![place.failed(metric::TIME_PER_OP, "ns/op", why)],
+    })
+}
+
+/// The repetitions, where all of them are whole and right.
+fn checked(seen: &Observed, expected: Option<&str>) -> Result<Vec<Repetition>, LaunchFailure> {
+    let broken = |what: String| Err(LaunchFailure::Protocol(what));
+    let repetitions = repetitions(seen);
+    if repetitions.iter().all(|repetition| repetition.warmup) {
+        return broken("it prints no `begin`".into());
+    }
+    for (number, repetition) in repetitions.iter().enumerate() {
+        if repetition.end_ns.is_none() {
+            return broken(format!("repetition {number} has no `end`"));
+        }
+        match (expected, &repetition.check) {
+            (Some(expected), Some(check)) if check != expected => {
+                return broken(format!(
+                    "repetition {number} came to the checksum {check} instead of {expected}"
+                ));
+            }
+            (Some(_), None) => return broken(format!("repetition {number} has no checksum")),
+            _ => {}
+        }
+    }
+    let mut malformed = None;
+    seen.for_each_line(|_, line| {
+        if let Line::Malformed { reason, .. } = line {
+            malformed.get_or_insert_with(|| reason.to_string());
+        }
+    });
+    malformed.map_or(Ok(repetitions), |reason| Err(LaunchFailure::Protocol(reason)))
+}
+
+fn repetitions(seen: &Observed) -> Vec<Repetition> {
+    let mut all: Vec<Repetition> = Vec::new();
+    seen.for_each_line(|at, line| match (line, all.last_mut()) {
+        (Line::Begin { warmup }, _) => all.push(Repetition { warmup, begin_ns: at, ..Repetition::default() }),
+        (Line::End, Some(last)) => {
+            last.end_ns.get_or_insert(at);
+        }
+        (Line::Sample { name, unit, value }, Some(last)) => {
+            last.samples.push((name.into(), unit.into(), value))
+        }
+        (Line::Check(check), Some(last)) => last.check = Some(check.into()),
+        _ => {}
+    });
+    all
+}
+
+fn rows(place: &Place, repetitions: &[Repetition], operations: Option<f64>) -> Vec<Sample> {
+    let mut rows = Vec::new();
+    let counted = repetitions.iter().filter(|repetition| !repetition.warmup);
+    for (iteration, repetition) in (0_u32..).zip(counted) {
+        let end = repetition.end_ns.unwrap_or(repetition.begin_ns);
+        let outside = value(end.saturating_sub(repetition.begin_ns));
+        let inside = repetition
+            .samples
+            .iter()
+            .find(|(name, unit, _)| name == "time_per_op" && unit == "ns")
+            .zip(operations)
+            .map(|((_, _, time), operations)| time * operations);
+        let detail = inside.and_then(|inside| disagreement(inside, outside)).unwrap_or_default();
+        for (name, unit, value) in &repetition.samples {
+            let (metric, unit) = match (name.as_str(), unit.as_str()) {
+                ("time_per_op", "ns") => (metric::TIME_PER_OP, "ns/op"),
+                other => other,
+            };
+            rows.push(Sample { detail: detail.clone(), ..place.row(metric, unit, iteration, *value) });
+        }
+        rows.push(Sample { detail, ..place.row(metric::HOST_WALL, "ns", iteration, outside) });
+    }
+    rows
+}
+
+/// Beginning of the detail of a sample whose clocks disagree; the share follows.
+pub const DISAGREEMENT: &str = "inner and outer time differ by ";
+
+fn disagreement(inside: f64, outside: f64) -> Option<String> {
+    let share = (outside - inside).abs() / outside;
+    // Written so that a NaN (an outer time of 0) is a disagreement, too.
+    let agree = share <= AGREEMENT;
+    (!agree).then(|| format!("{DISAGREEMENT}{:.2} % of the outer one", share * 100.0))
+}
+
+/// The number of iterations, from a native launch; then cut where the slowest target makes that necessary.
+fn calibrated(
+    bench: &mut Bench<'_>,
+    image: &Image,
+    workload: &'static Workload,
+) -> Result<Result<u64, String>, Stop> {
+    let native = crate::target::native::Native;
+    let wanted_ms = u64::try_from(bench.effort.overhead_repetition.as_millis()).unwrap_or(u64::MAX);
+    let calibration = Invocation { calibrate_ms: Some(wanted_ms), ..Invocation::of(workload) };
+    let subject = Subject::ours(image, &calibration);
+    let seen = match one_launch(bench, &native, &subject)? {
+        Ok(seen) => seen,
+        Err(why) => return Ok(Err(format!("its calibration failed: {why}"))),
+    };
+    let mut count = None;
+    seen.for_each_line(|_, line| {
+        if let Line::Sample { name: "iters", value, .. } = line {
+            count = Some(value);
+        }
+    });
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative by the protocol, and a cast saturates"
+    )]
+    let Some(iterations) = count.map(|count| count as u64) else {
+        return Ok(Err("its calibration gave no number of iterations".into()));
+    };
+
+    // A pilot in every target, a tenth of the work.
+    let pilot_iterations = (iterations / 10).max(1);
+    let pilot = Invocation { iters: Some(pilot_iterations), reps: 1, ..Invocation::of(workload) };
+    let subject = Subject::ours(image, &pilot);
+    let mut slowest: f64 = 1.0;
+    let wanted = value(wanted_ms * 1_000_000);
+    for participant in bench.participants {
+        // Failures here will be seen, and recorded, again.
+        let Ok(seen) = one_launch(bench, &*participant.target, &subject)? else { continue };
+        let window =
+            repetitions(&seen).first().and_then(|one| Some(one.end_ns?.saturating_sub(one.begin_ns)));
+        if let Some(window) = window {
+            slowest = slowest.max(value(window) * value(iterations) / value(pilot_iterations) / wanted);
+        }
+    }
+    let part = (SLOWEST / slowest).clamp(LEAST_PART, 1.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most `iterations`")]
+    let cut = (value(iterations) * part) as u64;
+    Ok(Ok(cut.max(1)))
+}
+
+fn one_launch(
+    bench: &mut Bench<'_>,
+    target: &dyn crate::target::Target,
+    subject: &Subject,
+) -> Result<Result<Observed, String>, Stop> {
+    let prepared = match target.prepare(&subject.launch(bench.mem_mib)) {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Err(crate::error::chain(&error))),
+    };
+    match bench.observer.whole(&*prepared).and_then(|seen| subject.judge(seen)) {
+        Ok(seen) => Ok(Ok(seen)),
+        Err(LaunchFailure::Interrupted) => Err(Stop::Interrupted),
+        Err(failure) => Ok(Err(failure.to_string())),
+    }
+}

@@ -1,0 +1,407 @@
+//! One launch, observed from outside: the only code that runs inside a measured window.
+//!
+//! What it does there is one `poll`, one reading of the clock and one `read` for each time that output arrives. Nothing
+//! is parsed, allocated or printed until the instance is gone. What that costs is measured by [`Observer::window_cost_ns`]
+//! and recorded beside the results.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{Whence, ftruncate, lseek, pipe2, read, write};
+use workloads::protocol::{Line, Parser};
+
+use crate::clock::now_ns;
+use crate::error::chain;
+use crate::signals::Interrupts;
+use crate::target::{End, Instance, LaunchError, Prepared, Status, Stdio};
+
+/// Output that one launch may print; more is a failure of the workload, and ends it.
+pub const OUTPUT_LIMIT: usize = 1 << 20;
+/// What is kept of standard error; more is refused to the program, as a full disk would.
+const STDERR_LIMIT: i64 = 16 << 10;
+/// Part of standard error that is quoted.
+const STDERR_QUOTE: usize = 200;
+/// Longest time to wait for an instance that was killed. Nothing is faster than SIGKILL; a process that is stuck in the
+/// kernel must not take the whole run with it.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a launch gave no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchFailure {
+    /// It did not start.
+    #[error("cannot be started: {}", chain(.0))]
+    Start(#[source] LaunchError),
+    /// Pipes, polls, reads of ours.
+    #[error("cannot be observed: {step}: {source}")]
+    Observe {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// Its end could not be learned.
+    #[error("its end cannot be learned: {}", chain(.0))]
+    End(#[source] LaunchError),
+    /// Longer than the limit.
+    #[error("still running after {} s, ended", .0.as_secs_f64())]
+    Timeout(Duration),
+    /// It was killed and is still there.
+    #[error("killed, and still there after {} s", KILL_TIMEOUT.as_secs())]
+    Unkillable,
+    /// More output than anything sane.
+    #[error("floods its output: more than {} KiB, ended", OUTPUT_LIMIT >> 10)]
+    Flood,
+    /// Ended without a byte.
+    #[error("printed nothing before it {status}{stderr}")]
+    Silent {
+        /// How it ended.
+        status: Status,
+        /// What it said on standard error, with a separator, or nothing.
+        stderr: String,
+    },
+    /// Ended otherwise than with 0.
+    #[error("{status}{stderr}")]
+    Ended {
+        /// How it ended.
+        status: Status,
+        /// What it said on standard error, with a separator, or nothing.
+        stderr: String,
+    },
+    /// Its lines are not the protocol's.
+    #[error("breaks the protocol: {0}")]
+    Protocol(String),
+    /// A signal came to us.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn observe(step: &'static str) -> impl Fn(Errno) -> LaunchFailure {
+    move |errno| LaunchFailure::Observe { step, source: errno.into() }
+}
+
+/// What was seen of one launch, from start to nothing being left.
+#[derive(Debug)]
+pub struct Observed {
+    /// Immediately before the target was asked to start.
+    pub start_ns: u64,
+    /// When the first byte of output was seen.
+    pub ready_ns: Option<u64>,
+    /// When the end of its output was seen.
+    pub eof_ns: u64,
+    /// Consecutive named phases of the start; where there was output, they add up to `ready_ns - start_ns`.
+    pub phases: Vec<(&'static str, u64)>,
+    /// Its end.
+    pub end: End,
+    /// All its output.
+    pub output: Vec<u8>,
+    /// How much of `output` had arrived, and when, for each time that some arrived.
+    pub arrivals: Vec<(usize, u64)>,
+    /// What it said on standard error, with a separator, or nothing.
+    pub stderr: String,
+}
+
+impl Observed {
+    /// The launch, where it ended with 0; else the failure.
+    ///
+    /// # Errors
+    /// [`LaunchFailure::Ended`].
+    pub fn success(self) -> Result<Self, LaunchFailure> {
+        match self.end.status {
+            Status::Exited(0) => Ok(self),
+            status => Err(LaunchFailure::Ended { status, stderr: self.stderr }),
+        }
+    }
+
+    /// The lines of the output, each with the instant at which its end was seen.
+    pub fn for_each_line(&self, mut sink: impl FnMut(u64, Line<'_>)) {
+        let mut parser = Parser::new();
+        let mut from = 0;
+        for &(to, at) in &self.arrivals {
+            parser.push(self.output.get(from..to).unwrap_or_default(), |line| sink(at, line));
+            from = to;
+        }
+        if let Some(line) = parser.finish() {
+            sink(self.eof_ns, line);
+        }
+    }
+
+    /// The workload's end: as the target saw it, else the end of its output.
+    #[must_use]
+    pub fn ended_ns(&self) -> u64 {
+        self.end.ended_ns.unwrap_or(self.eof_ns)
+    }
+}
+
+/// The phases of a start with `last`, what was left until the first byte was seen: they add up to `ready` exactly.
+///
+/// Where a target's own instants reach past that byte (it noted them after handing the byte on), the phases are cut there.
+#[must_use]
+pub fn phases_until_ready(
+    phases: Vec<(&'static str, u64)>,
+    last: &'static str,
+    ready: u64,
+) -> Vec<(&'static str, u64)> {
+    let mut left = ready;
+    let mut cut: Vec<(&'static str, u64)> = phases
+        .into_iter()
+        .map(|(name, length)| {
+            let length = length.min(left);
+            left -= length;
+            (name, length)
+        })
+        .collect();
+    match cut.last_mut() {
+        Some((name, length)) if *name == last => *length += left,
+        _ => cut.push((last, left)),
+    }
+    cut
+}
+
+/// An instance that is past its first output and was not ended.
+pub struct Running {
+    /// It.
+    pub instance: Box<dyn Instance>,
+    /// Keeps its standard input open: end of file would end it.
+    _stdin: OwnedFd,
+    /// Keeps its standard output open: a write after this would end it.
+    _stdout: OwnedFd,
+}
+
+/// Starts instances and observes them. One for a whole run: its buffers are touched once.
+#[derive(Debug)]
+pub struct Observer {
+    interrupts: Option<Interrupts>,
+    timeout: Duration,
+    stderr: File,
+    output: Box<[u8]>,
+    /// How much of `output` holds this launch's data.
+    have: usize,
+    /// `have` after each read, and when that read's data was seen.
+    arrivals: Vec<(usize, u64)>,
+}
+
+/// What was waited for.
+enum Seen {
+    Output,
+    Eof,
+}
+
+impl Observer {
+    /// Prepares buffers. `timeout` is the longest time that one launch may take.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn new(interrupts: Option<Interrupts>, timeout: Duration) -> Result<Self, LaunchFailure> {
+        let stderr = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+            .map_err(observe("memory for standard error"))?;
+        ftruncate(&stderr, STDERR_LIMIT).map_err(observe("memory for standard error"))?;
+        let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+        fcntl(&stderr, FcntlArg::F_ADD_SEALS(seals)).map_err(observe("limit for standard error"))?;
+        // Not zeros: those would be pages that are made only when first written, inside a measured window.
+        let output = vec![1; OUTPUT_LIMIT + 1].into_boxed_slice();
+        Ok(Self {
+            interrupts,
+            timeout,
+            stderr: stderr.into(),
+            output,
+            have: 0,
+            arrivals: Vec::with_capacity(4_096),
+        })
+    }
+
+    /// One launch from start until nothing is left of it.
+    ///
+    /// # Errors
+    /// Whatever kept it from ending by itself. How it ended is for the caller to judge.
+    pub fn whole(&mut self, prepared: &dyn Prepared) -> Result<Observed, LaunchFailure> {
+        let (mut instance, stdin, stdout, start_ns) = self.start(prepared)?;
+        // A workload that reads finds the end of file at once.
+        drop(stdin);
+        let deadline = start_ns.saturating_add(nanos(self.timeout));
+        let eof_ns = loop {
+            match self.next(&stdout, deadline) {
+                Ok((Seen::Output, _)) => {}
+                Ok((Seen::Eof, at)) => break at,
+                Err(failure) => return Err(give_up(&mut *instance, failure)),
+            }
+        };
+        let left = Duration::from_nanos(deadline.saturating_sub(eof_ns)).max(Duration::from_millis(1));
+        let end = match instance.wait(Some(left)) {
+            Ok(Some(end)) => end,
+            Ok(None) => return Err(give_up(&mut *instance, LaunchFailure::Timeout(self.timeout))),
+            Err(error) => return Err(give_up(&mut *instance, LaunchFailure::End(error))),
+        };
+        // The window is closed; from here on nothing is measured.
+        let ready_ns = self.arrivals.first().map(|&(_, at)| at);
+        let mut phases = instance.phases(start_ns);
+        if let Some(ready) = ready_ns {
+            phases = phases_until_ready(phases, instance.last_phase(), ready.saturating_sub(start_ns));
+        }
+        Ok(Observed {
+            start_ns,
+            ready_ns,
+            eof_ns,
+            phases,
+            output: self.output[..self.have].to_vec(),
+            arrivals: self.arrivals.clone(),
+            stderr: self.complaints(&end.notes),
+            end,
+        })
+    }
+
+    /// One launch until its first output. The instance is handed over, running.
+    ///
+    /// # Errors
+    /// Where it ended before, or printed nothing in time.
+    pub fn until_output(&mut self, prepared: &dyn Prepared) -> Result<Running, LaunchFailure> {
+        let (mut instance, stdin, stdout, start_ns) = self.start(prepared)?;
+        let deadline = start_ns.saturating_add(nanos(self.timeout));
+        match self.next(&stdout, deadline) {
+            Ok((Seen::Output, _)) => Ok(Running { instance, _stdin: stdin, _stdout: stdout }),
+            Ok((Seen::Eof, _)) => Err(match instance.wait(Some(KILL_TIMEOUT)) {
+                Ok(Some(end)) => {
+                    let stderr = self.complaints(&end.notes);
+                    LaunchFailure::Silent { status: end.status, stderr }
+                }
+                Ok(None) => give_up(&mut *instance, LaunchFailure::Timeout(KILL_TIMEOUT)),
+                Err(error) => give_up(&mut *instance, LaunchFailure::End(error)),
+            }),
+            Err(failure) => Err(give_up(&mut *instance, failure)),
+        }
+    }
+
+    /// What one observation costs: from data being there to its instant being known, on a pipe of our own.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn window_cost_ns(&mut self) -> Result<u64, LaunchFailure> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(observe("make a pipe"))?;
+        write(&writer, b"x").map_err(observe("write to a pipe"))?;
+        self.have = 0;
+        self.arrivals.clear();
+        let before = now_ns();
+        let (_, at) = self.next(&reader, u64::MAX)?;
+        Ok(at.saturating_sub(before))
+    }
+
+    fn start(
+        &mut self,
+        prepared: &dyn Prepared,
+    ) -> Result<(Box<dyn Instance>, OwnedFd, OwnedFd, u64), LaunchFailure> {
+        if self.interrupts.is_some_and(|interrupts| interrupts.caught().is_some()) {
+            return Err(LaunchFailure::Interrupted);
+        }
+        self.have = 0;
+        self.arrivals.clear();
+        lseek(&self.stderr, 0, Whence::SeekSet).map_err(observe("rewind standard error"))?;
+        let (stdin_read, stdin) = pipe2(OFlag::O_CLOEXEC).map_err(observe("make a pipe"))?;
+        let (stdout, stdout_write) = pipe2(OFlag::O_CLOEXEC).map_err(observe("make a pipe"))?;
+        let stderr =
+            self.stderr.try_clone().map_err(|source| LaunchFailure::Observe { step: "dup", source })?;
+        let stdio =
+            Stdio { stdin: Some(stdin_read), stdout: Some(stdout_write), stderr: Some(stderr.into()) };
+        let start_ns = now_ns();
+        let instance = prepared.spawn(stdio).map_err(LaunchFailure::Start)?;
+        Ok((instance, stdin, stdout, start_ns))
+    }
+
+    /// Sleeps until output, its end, a signal or the deadline.
+    fn next(&mut self, stdout: &OwnedFd, deadline: u64) -> Result<(Seen, u64), LaunchFailure> {
+        loop {
+            let left = Duration::from_nanos(deadline.saturating_sub(now_ns()));
+            // Rounded up: a poll that returns too early would be made again and again.
+            let millis = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
+            let interrupt = self.interrupts.map(|interrupts| interrupts.fd());
+            let watched = 1 + usize::from(interrupt.is_some());
+            let mut fds = [
+                PollFd::new(stdout.as_fd(), PollFlags::POLLIN),
+                PollFd::new(interrupt.unwrap_or(stdout.as_fd()), PollFlags::POLLIN),
+            ];
+            let ready = poll(&mut fds[..watched], PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX));
+            let at = now_ns();
+            match ready {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(observe("wait for output")(errno)),
+                Ok(_) => {}
+            }
+            if watched == 2 && fds[1].any().unwrap_or(false) {
+                return Err(LaunchFailure::Interrupted);
+            }
+            if !fds[0].any().unwrap_or(false) {
+                if at >= deadline {
+                    return Err(LaunchFailure::Timeout(self.timeout));
+                }
+                continue;
+            }
+            if self.have > OUTPUT_LIMIT {
+                return Err(LaunchFailure::Flood);
+            }
+            match read(stdout, &mut self.output[self.have..]) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(observe("read output")(errno)),
+                Ok(0) => return Ok((Seen::Eof, at)),
+                Ok(count) => {
+                    self.have += count;
+                    self.arrivals.push((self.have, at));
+                    return Ok((Seen::Output, at));
+                }
+            }
+        }
+    }
+
+    /// What the program said on standard error, and the target about it.
+    fn complaints(&self, notes: &[String]) -> String {
+        let written = lseek(&self.stderr, 0, Whence::SeekCur).unwrap_or(0).clamp(0, STDERR_LIMIT);
+        let mut text = vec![0; usize::try_from(written).unwrap_or(0)];
+        let have = self.stderr.read_at(&mut text, 0).unwrap_or(0);
+        text.truncate(have.min(STDERR_QUOTE));
+        let mut parts: Vec<String> = notes.to_vec();
+        parts.extend(String::from_utf8_lossy(&text).lines().map(|line| line.trim().to_owned()));
+        parts.retain(|part| !part.is_empty());
+        if parts.is_empty() { String::new() } else { format!("; {}", parts.join("; ")) }
+    }
+}
+
+/// Kills and reaps; the failure stays what it was, unless even that fails.
+fn give_up(instance: &mut dyn Instance, failure: LaunchFailure) -> LaunchFailure {
+    instance.kill();
+    match instance.wait(Some(KILL_TIMEOUT)) {
+        Ok(None) => LaunchFailure::Unkillable,
+        Ok(Some(_)) | Err(_) => failure,
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_add_up_to_ready_whatever_they_are() {
+        let whole = phases_until_ready(vec![("clone", 10), ("exec", 20)], "ready", 50);
+        assert_eq!(whole, [("clone", 10), ("exec", 20), ("ready", 20)]);
+        let late = phases_until_ready(vec![("clone", 10), ("exec", 90), ("more", 5)], "ready", 50);
+        assert_eq!(late, [("clone", 10), ("exec", 40), ("more", 0), ("ready", 0)]);
+        assert_eq!(phases_until_ready(vec![], "ready", 9), [("ready", 9)]);
+        assert_eq!(phases_until_ready(vec![("guest_ready", 4)], "guest_ready", 9), [("guest_ready", 9)]);
+    }
+
+    #[test]
+    fn observing_costs_microseconds() {
+        let mut observer = Observer::new(None, Duration::from_secs(1)).unwrap();
+        let least = (0..100).map(|_| observer.window_cost_ns().unwrap()).min().unwrap();
+        assert!(least < 1_000_000, "{least} ns");
+    }
+}

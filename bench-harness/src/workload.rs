@@ -1,0 +1,134 @@
+//! What is measured: a workload of the catalogue, or a program of the user's own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use workloads::protocol::Line;
+use workloads::{Invocation, Workload};
+
+use crate::error::HarnessError;
+use crate::runner::{LaunchFailure, Observed};
+use crate::target::{Launch, Program};
+use crate::{program, sealed};
+
+/// Highest number of processes of one instance, where a target limits it. Our workloads have one; a user's program may
+/// have more, and a runaway shall not take the host with it.
+const PIDS: u64 = 256;
+
+/// Names in the catalogue.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    workloads::catalogue::all().iter().map(|workload| workload.name).collect()
+}
+
+/// The bytes that every launch of a run executes.
+#[derive(Debug, Clone)]
+pub struct Image {
+    fd: Arc<OwnedFd>,
+    /// SHA-256 of the bytes, in hexadecimal.
+    pub digest: String,
+}
+
+impl Image {
+    /// The program with our workloads.
+    ///
+    /// # Errors
+    /// Where it cannot be put in memory.
+    pub fn ours() -> Result<Self, HarnessError> {
+        Ok(Self { fd: sealed::seal(workloads::PROGRAM)?, digest: sealed::digest(workloads::PROGRAM) })
+    }
+
+    /// A program of the user's own.
+    ///
+    /// # Errors
+    /// Where it is not fit, cannot be read, or cannot be put in memory.
+    pub fn of_file(path: &Path, mem_mib: u64) -> Result<Self, HarnessError> {
+        program::check(path, Some(mem_mib))?;
+        let bytes = fs::read(path).map_err(|source| HarnessError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self { fd: sealed::seal(&bytes)?, digest: sealed::digest(&bytes) })
+    }
+}
+
+/// One thing to be launched, again and again.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its name in the recording.
+    pub name: String,
+    image: Image,
+    /// Arguments, the program's own name first.
+    argv: Vec<OsString>,
+    /// Its entry in the catalogue; `None` for a program of the user's own.
+    pub catalogued: Option<&'static Workload>,
+}
+
+impl Subject {
+    /// A workload of ours, called in this way.
+    #[must_use]
+    pub fn ours(image: &Image, invocation: &Invocation) -> Self {
+        let argv = std::iter::once("workload".into())
+            .chain(invocation.arguments().into_iter().map(OsString::from))
+            .collect();
+        Self {
+            name: invocation.workload.name.into(),
+            image: image.clone(),
+            argv,
+            catalogued: Some(invocation.workload),
+        }
+    }
+
+    /// A program of the user's own.
+    #[must_use]
+    pub fn of_user(image: &Image, path: &Path, args: &[OsString]) -> Self {
+        let name =
+            path.file_name().map_or_else(|| "program".into(), |name| name.to_string_lossy().into_owned());
+        let argv = std::iter::once(path.into()).chain(args.iter().cloned()).collect();
+        Self { name, image: image.clone(), argv, catalogued: None }
+    }
+
+    /// Whether it is one of the catalogue.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        self.catalogued.is_some()
+    }
+
+    /// How to start it.
+    #[must_use]
+    pub fn launch(&self, mem_mib: u64) -> Launch {
+        Launch {
+            program: Program::Sealed(Arc::clone(&self.image.fd)),
+            argv: self.argv.clone(),
+            mem_mib: Some(mem_mib),
+            pids: Some(PIDS),
+            files: Vec::new(),
+        }
+    }
+
+    /// Did it do what it should? Ours say `ready` first and end with 0; of a user's program any first byte will do.
+    ///
+    /// # Errors
+    /// What it did instead.
+    pub fn judge(&self, seen: Observed) -> Result<Observed, LaunchFailure> {
+        if seen.ready_ns.is_none() {
+            return Err(LaunchFailure::Silent { status: seen.end.status, stderr: seen.stderr });
+        }
+        let seen = seen.success()?;
+        if !self.is_ours() {
+            return Ok(seen);
+        }
+        let mut first = None;
+        seen.for_each_line(|_, line| {
+            first.get_or_insert_with(|| line == Line::Ready);
+        });
+        match first {
+            Some(true) => Ok(seen),
+            _ => Err(LaunchFailure::Protocol("its first line is not `ready`".into())),
+        }
+    }
+}
