@@ -11,6 +11,8 @@ use crate::error::ConfigError;
 pub const CPU_GPA: u64 = 0;
 /// Physical address of the boot block.
 pub const BOOT_GPA: u64 = vm_abi::BOOT_VA - vm_abi::SYSTEM_VA;
+/// Physical address of the guest's hot data.
+pub const HOT_GPA: u64 = vm_abi::HOT_VA - vm_abi::SYSTEM_VA;
 /// Physical address of the constant tables.
 pub const TABLES_GPA: u64 = vm_abi::TABLES_VA - vm_abi::SYSTEM_VA;
 /// Physical address of the guest image.

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::Elf;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use vm_abi::{Header, IMAGE_SIZE, IMAGE_VA, PAGE, SYSTEM_VA, TABLES_SIZE, TABLES_VA};
+use vm_abi::{HOT_SIZE, HOT_VA, Header, IMAGE_SIZE, IMAGE_VA, PAGE, SYSTEM_VA, TABLES_SIZE, TABLES_VA};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 
 use crate::boot::paging::PageTables;
@@ -56,7 +56,8 @@ fn guest_parts() -> Result<GuestParts, Error> {
     let mut parts = GuestParts { ranges: Vec::new(), file_end: IMAGE_VA };
     for s in segments.iter().filter(|s| s.p_type == elf::abi::PT_LOAD) {
         let end = s.p_vaddr + s.p_memsz;
-        if s.p_vaddr < IMAGE_VA || end > IMAGE_VA + IMAGE_SIZE || s.p_paddr != s.p_vaddr - SYSTEM_VA {
+        let inside = |start, size| s.p_vaddr >= start && end <= start + size;
+        if !(inside(IMAGE_VA, IMAGE_SIZE) || inside(HOT_VA, HOT_SIZE)) || s.p_paddr != s.p_vaddr - SYSTEM_VA {
             return Err(unusable("a segment lies outside its place"));
         }
         let write = s.p_flags & elf::abi::PF_W != 0;

@@ -39,6 +39,8 @@ pub struct Vm {
     pub(crate) stack_start: u64,
     /// Files handed over; the first is the program itself.
     pub(crate) files: Vec<(File, FilePlace)>,
+    /// Where the program finds itself.
+    pub(crate) guest_path: Vec<u8>,
     kind: Virtualisation,
 }
 
@@ -123,7 +125,8 @@ impl Vm {
         let kind = probe::virtualisation();
         let cpu = cpuid::detect(&kvm, kind)?;
         let files = files.into_iter().map(|(file, _, _)| file).zip(places).collect();
-        Ok(Self { program, image, layout, template, cpu, stack, stack_start, files, kind })
+        let guest_path = guest_path.to_vec();
+        Ok(Self { program, image, layout, template, cpu, stack, stack_start, files, guest_path, kind })
     }
 
     /// Layout and template; the page tables of a very large machine need a larger system block than the usual one.

@@ -36,8 +36,12 @@ pub const SYSTEM_VA: u64 = 0x40_0000_0000;
 pub const CPU_VA: u64 = SYSTEM_VA;
 /// The [`Boot`] block and the [`Request`] block, one page.
 pub const BOOT_VA: u64 = SYSTEM_VA + PAGE;
+/// What nearly every system call writes to: the guest's stack for calls, and its commonest data.
+pub const HOT_VA: u64 = SYSTEM_VA + 2 * PAGE;
+/// Size of that.
+pub const HOT_SIZE: u64 = 6 * PAGE;
 /// Texts and tables that are the same for every instance: the [`FileEntry`] table and the paths.
-pub const TABLES_VA: u64 = SYSTEM_VA + 2 * PAGE;
+pub const TABLES_VA: u64 = HOT_VA + HOT_SIZE;
 /// Room for them.
 pub const TABLES_SIZE: u64 = 4 * PAGE;
 /// Where the guest image is linked.
@@ -149,6 +153,9 @@ pub struct Fault {
     pub rsp: u64,
 }
 
+/// Longest path in the guest, bytes.
+pub const PATH_MAX: usize = 256;
+
 /// Bytes of host entropy that an instance starts with.
 pub const RANDOM_BYTES: usize = 256;
 
@@ -182,6 +189,10 @@ pub struct Boot {
     pub memory: u64,
     /// Number of [`FileEntry`] at [`TABLES_VA`]; the first is the program itself.
     pub files: u64,
+    /// Length of the program's own path.
+    pub program_path_len: u64,
+    /// The program's own path, for /proc/self/exe.
+    pub program_path: [u8; PATH_MAX],
     /// Random bytes; the first 16 are the program's `AT_RANDOM`.
     pub random: [u8; RANDOM_BYTES],
 }

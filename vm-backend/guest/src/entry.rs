@@ -58,13 +58,10 @@ pub struct Frame {
 const _: () = assert!(size_of::<Frame>() == 400);
 
 /// The program's stack pointer at a system call; the ring-0 stub writes it.
-#[unsafe(link_section = ".bss.hot")]
 static USER_RSP: Global<u64> = Global::new(0);
 /// Where the way out jumps to.
-#[unsafe(link_section = ".bss.hot")]
 static RETURN_RIP: Global<u64> = Global::new(0);
 /// What the guest is doing, to know what a fault in its own code means.
-#[unsafe(link_section = ".bss.hot")]
 static STATE: Global<State> = Global::new(State::Program);
 /// Calls that were not served, by number.
 static UNSERVED: Global<[u32; UNSERVED_SLOTS]> = Global::new([0; UNSERVED_SLOTS]);
@@ -82,7 +79,6 @@ const STACK: usize = 16 << 10;
 const FAULT_STACK: usize = 8 << 10;
 #[repr(C, align(16))]
 struct Stack<const N: usize>([u8; N]);
-#[unsafe(link_section = ".bss.hot")]
 static CALL_STACK: Global<Stack<STACK>> = Global::new(Stack([0; STACK]));
 static FAULT_STACK_SPACE: Global<Stack<FAULT_STACK>> = Global::new(Stack([0; FAULT_STACK]));
 
@@ -195,8 +191,10 @@ extern "C" fn on_syscall(frame: &mut Frame) -> *mut Frame {
 
 /// Starts the handler of a pending signal, if there is one.
 fn finish(frame: &mut Frame) -> *mut Frame {
-    *STATE.get() = State::Signal;
-    signal::deliver_pending(frame);
+    if signal::is_ready() {
+        *STATE.get() = State::Signal;
+        signal::deliver_pending(frame);
+    }
     *STATE.get() = State::Program;
     frame
 }

@@ -13,7 +13,7 @@ use vm_abi::{LARGE_PAGE, PAGE, op};
 /// From this length on a freed range is given back to the host. An exit costs about as much as clearing so much.
 const RELEASE_FROM: u64 = 32 << 10;
 /// Free ranges that are remembered; when they run out, the smallest is lost to the program until it ends.
-const RANGES: usize = 512;
+const RANGES: usize = 224;
 
 /// A half-open range of page addresses.
 #[derive(Clone, Copy)]
@@ -22,14 +22,16 @@ struct Range {
     end: u64,
 }
 
+/// In this order: a program that maps nothing touches only the first words.
+#[repr(C)]
 struct Heap {
     /// Current break; 0 before the first call.
     brk: u64,
     /// End of what `mmap` has ever handed out; 0 before the first call.
     top: u64,
+    count: usize,
     /// Free ranges below `top`, sorted, not touching.
     free: [Range; RANGES],
-    count: usize,
 }
 
 static HEAP: Global<Heap> =

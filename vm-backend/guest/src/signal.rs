@@ -73,23 +73,32 @@ pub struct AltStack {
     size: u64,
 }
 
+impl AltStack {
+    /// Flags as the program sees them.
+    fn reported(&self) -> u32 {
+        if self.size == 0 { SS_DISABLE } else { 0 }
+    }
+}
+
+#[repr(C)]
 struct Signals {
-    actions: [Action; SIGNALS as usize + 1],
     blocked: u64,
     pending: u64,
     /// `si_code` and `si_addr` of the last fault, or of the last self-sent signal.
     code: u32,
     address: u64,
     alt: AltStack,
+    actions: [Action; SIGNALS as usize + 1],
 }
 
-static SIGNALS_STATE: Global<Signals> = Global::new(Signals {
+static STATE: Global<Signals> = Global::new(Signals {
     actions: [Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 }; SIGNALS as usize + 1],
     blocked: 0,
     pending: 0,
     code: 0,
     address: 0,
-    alt: AltStack { sp: 0, flags: SS_DISABLE, pad: 0, size: 0 },
+    // SS_DISABLE means "none"; a size of 0 says the same and is all zero bytes.
+    alt: AltStack { sp: 0, flags: 0, pad: 0, size: 0 },
 });
 
 /// `struct sigcontext`: the general registers in the order of `uc_mcontext.gregs`.
@@ -163,7 +172,7 @@ pub fn of_vector(fault: &Fault) -> (u64, u32, u64) {
 
 /// A fault of the program: its handler is started, or the program ends.
 pub fn raise_fault(_frame: &mut Frame, number: u64, code: u32, address: u64) {
-    let state = SIGNALS_STATE.get();
+    let state = STATE.get();
     let action = &state.actions[number as usize];
     // Blocked or ignored, the instruction would fault for ever: Linux then kills as well (force_sig_fault).
     if action.handler <= SIG_IGN || state.blocked & bit_of(number) != 0 {
@@ -184,7 +193,7 @@ pub fn raise(number: u64, thread: bool) -> Result {
     if number == SIGKILL {
         port::killed(number, 0);
     }
-    let state = SIGNALS_STATE.get();
+    let state = STATE.get();
     if !is_ignored(&state.actions[number as usize], number) {
         (state.code, state.address) = (if thread { SI_TKILL } else { SI_USER }, 0);
         state.pending |= bit_of(number);
@@ -194,12 +203,20 @@ pub fn raise(number: u64, thread: bool) -> Result {
 
 /// Signals that wait while they are blocked.
 pub fn pending() -> u64 {
-    SIGNALS_STATE.get().pending
+    STATE.get().pending
+}
+
+/// Whether a signal is to be delivered now.
+pub fn is_ready() -> bool {
+    let state = STATE.get();
+    state.pending & !state.blocked != 0
 }
 
 /// Changes the frame so that the program goes on in the handler of a pending signal, or ends it.
+#[cold]
+#[inline(never)]
 pub fn deliver_pending(frame: &mut Frame) {
-    let state = SIGNALS_STATE.get();
+    let state = STATE.get();
     let ready = state.pending & !state.blocked;
     if ready == 0 {
         return;
@@ -215,8 +232,8 @@ pub fn deliver_pending(frame: &mut Frame) {
     }
 
     let alt = state.alt;
-    let on_alt = frame.rsp.wrapping_sub(alt.sp) < alt.size && alt.flags & SS_DISABLE == 0;
-    let use_alt = action.flags & SA_ONSTACK != 0 && alt.flags & SS_DISABLE == 0 && !on_alt;
+    let on_alt = frame.rsp.wrapping_sub(alt.sp) < alt.size;
+    let use_alt = action.flags & SA_ONSTACK != 0 && alt.size != 0 && !on_alt;
     // 128: the red zone of the System V ABI.
     let top = if use_alt { alt.sp + alt.size } else { frame.rsp - 128 };
     let fpstate = (top - 512) & !63;
@@ -243,7 +260,7 @@ pub fn deliver_pending(frame: &mut Frame) {
             restorer: action.restorer,
             uc_flags: 0,
             uc_link: 0,
-            uc_stack: AltStack { flags: if on_alt { SS_ONSTACK } else { alt.flags }, ..alt },
+            uc_stack: AltStack { flags: if on_alt { SS_ONSTACK } else { alt.reported() }, ..alt },
             context: context_of(frame, state, fpstate),
             uc_mask: state.blocked,
             info,
@@ -297,7 +314,7 @@ pub fn sigreturn(frame: &mut Frame) -> Result<()> {
     // The restorer was "returned" to, which took it off the stack.
     let saved: SignalFrame = user::read(frame.rsp - 8);
     let c = saved.context;
-    let state = SIGNALS_STATE.get();
+    let state = STATE.get();
     if c.fpstate != 0 {
         user::check(c.fpstate, 512)?;
         // SAFETY: the control words of x87 and SSE come back here, the vector registers by the frame; a handler that wrote
@@ -335,7 +352,7 @@ pub fn action(number: u64, new: u64, old: u64, size: u64) -> Result {
         return Err(EINVAL);
     }
     let next = (new != 0).then(|| user::read::<Action>(new));
-    let slot = &mut SIGNALS_STATE.get().actions[number as usize];
+    let slot = &mut STATE.get().actions[number as usize];
     if old != 0 {
         user::write(old, *slot);
     }
@@ -350,7 +367,7 @@ pub fn mask(how: u64, new: u64, old: u64, size: u64) -> Result {
     if size != 8 {
         return Err(EINVAL);
     }
-    let state = SIGNALS_STATE.get();
+    let state = STATE.get();
     let next = (new != 0).then(|| user::read::<u64>(new));
     if old != 0 {
         user::write(old, state.blocked);
@@ -369,16 +386,19 @@ pub fn mask(how: u64, new: u64, old: u64, size: u64) -> Result {
 
 /// sigaltstack(2).
 pub fn alt_stack(new: u64, old: u64) -> Result {
-    let state = SIGNALS_STATE.get();
+    let state = STATE.get();
     let next = (new != 0).then(|| user::read::<AltStack>(new));
     if old != 0 {
-        user::write(old, state.alt);
+        user::write(old, AltStack { flags: state.alt.reported(), ..state.alt });
     }
     if let Some(next) = next {
-        if next.flags & SS_DISABLE == 0 && next.size < MIN_STACK {
+        if next.flags & SS_DISABLE != 0 {
+            state.alt = AltStack { sp: 0, flags: 0, pad: 0, size: 0 };
+        } else if next.size < MIN_STACK {
             return Err(crate::errno::ENOMEM);
+        } else {
+            state.alt = AltStack { flags: 0, ..next };
         }
-        state.alt = next;
     }
     Ok(0)
 }

@@ -72,10 +72,10 @@ pub fn file_entry(index: u16) -> FileEntry {
     user::read(TABLES_VA + u64::from(index) * size_of::<FileEntry>() as u64)
 }
 
-/// The path of the program.
+/// The path of the program: address and length.
 pub fn program_path() -> (u64, u64) {
-    let entry = file_entry(0);
-    (entry.path, entry.path_len)
+    let at = vm_abi::BOOT_VA + core::mem::offset_of!(vm_abi::Boot, program_path) as u64;
+    (at, boot!(program_path_len))
 }
 
 /// A path taken apart: where its last part is or would be.
