@@ -9,7 +9,8 @@
 //! use container_backend::{Config, Isolation, Limits, Program, Stdio, probe};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let Some(program) = static_program() else { return Ok(()) };
+//! # let dir = tempfile::tempdir()?;
+//! # let Some(program) = static_program(dir.path()) else { return Ok(()) };
 //! if let Some(reason) = probe().container.reason() {
 //!     println!("no containers on this host: {reason}");
 //!     return Ok(());
@@ -24,11 +25,10 @@
 //! assert!(exit.status.success());
 //! # Ok(())
 //! # }
-//! # fn static_program() -> Option<std::path::PathBuf> {
-//! #     let (source, out) = (std::env::temp_dir().join("doc-program.c"), std::env::temp_dir().join("doc-program"));
+//! # fn static_program(dir: &std::path::Path) -> Option<std::path::PathBuf> {
+//! #     let (source, out) = (dir.join("program.c"), dir.join("program"));
 //! #     std::fs::write(&source, "int main(void) { return 0; }").ok()?;
 //! #     let done = std::process::Command::new("cc").arg("-static").arg("-o").arg(&out).arg(&source).status().ok()?;
-//! #     std::fs::remove_file(source).ok()?;
 //! #     done.success().then_some(out)
 //! # }
 //! ```

@@ -71,6 +71,12 @@ pub struct Prepared {
     limits_unavailable: Option<String>,
 }
 
+const _: () = {
+    const fn may_go_to_other_threads<T: Send + Sync>() {}
+    may_go_to_other_threads::<Prepared>();
+    may_go_to_other_threads::<crate::process::Process>();
+};
+
 impl Prepared {
     pub(crate) fn new(config: Config) -> Result<Self, PrepareError> {
         // SAFETY: geteuid takes nothing and cannot fail.
@@ -98,10 +104,7 @@ impl Prepared {
             }
         };
         let ops = steps(&config, isolation, &program, groups.is_some())?;
-        let mut clone_flags = 0;
-        for flag in isolation.layers().filter_map(|layer| in_clone(layer, groups.is_some())) {
-            clone_flags |= flag;
-        }
+        let clone_flags = clone_flags(isolation, groups.is_some());
         let executable = match program {
             Found::Path(_) if isolation.has(Layer::Mount) => Executable::Path(CString::from(PROGRAM)),
             Found::Path(path) => Executable::Path(c_string("the program's path", path.into_os_string())?),
@@ -146,6 +149,15 @@ impl Prepared {
         self.ops.iter().map(ToString::to_string).collect()
     }
 
+    /// Makes the steps and flags anew, for the group plan that a test has put in.
+    #[cfg(test)]
+    pub(crate) fn in_group(&mut self, config: &Config) -> Result<(), PrepareError> {
+        let program = find_program(&config.program, self.isolation)?;
+        self.ops = steps(config, self.isolation, &program, true)?;
+        self.clone_flags = clone_flags(self.isolation, true);
+        Ok(())
+    }
+
     pub(crate) fn exec(&self) -> Exec {
         match &self.executable {
             Executable::Path(path) => Exec::Path(path.as_ptr()),
@@ -164,6 +176,11 @@ fn in_clone(layer: Layer, has_group: bool) -> Option<libc::c_int> {
         Layer::Time => None,
         layer => layer.clone_flag(),
     }
+}
+
+/// All flags to clone with.
+fn clone_flags(isolation: Isolation, has_group: bool) -> libc::c_int {
+    isolation.layers().filter_map(|layer| in_clone(layer, has_group)).fold(0, |flags, flag| flags | flag)
 }
 
 /// The list of steps, in the order in which they must be made.

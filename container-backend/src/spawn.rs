@@ -184,3 +184,48 @@ fn mask(how: libc::c_int, new: &u64, old: Option<&mut u64>) {
         unsafe { sys::call(libc::SYS_rt_sigprocmask, [sys::flags(how), new, old, size_of::<u64>(), 0, 0]) };
     debug_assert!(done.is_ok(), "rt_sigprocmask: {:?}", io::Error::last_os_error());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::path::Path;
+
+    use crate::cgroup::GroupPlan;
+    use crate::config::{Config, Program};
+    use crate::isolation::{Isolation, Layer};
+    use crate::probe::probe;
+
+    use super::*;
+
+    /// Hosts whose controllers are all in v1 hierarchies cannot show a v2 limit, but being placed in a v2 group can be seen
+    /// on every host that has one.
+    #[test]
+    fn in_v2_the_child_is_born_in_its_group_which_is_the_root_of_its_namespace() {
+        let Ok(Some(plan)) = GroupPlan::without_limits_in_v2() else {
+            return;
+        };
+        if !probe().container.is_granted() {
+            return;
+        }
+        // A dynamic program does where the root is the host's.
+        let isolation = Isolation::container().without(Layer::Mount);
+        let cat = Path::new("/bin/cat");
+        let config = Config::new(Program::path(cat)).arg("/proc/self/cgroup").isolation(isolation);
+        let mut prepared = config.clone().prepare().expect("cat is there");
+        prepared.groups = Some(plan);
+        prepared.in_group(&config).expect("the same steps, and those of the group");
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let stdio = Stdio::null().stdout(Stream::Fd(writer.as_fd()));
+        let mut process = prepared.spawn(stdio).expect("it starts");
+        let paths = process.cgroup_paths();
+        drop(writer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        let line = text.lines().find(|line| line.starts_with("0::"));
+        assert_eq!(line, Some("0::/"), "{text}");
+        let exit = process.wait(None).expect("it can be waited for").expect("it ends");
+        assert!(exit.status.success());
+        assert!(!paths.is_empty() && paths.iter().all(|path| !path.exists()), "{paths:?}");
+    }
+}

@@ -104,11 +104,11 @@ fn no_limit_makes_no_group() {
 }
 
 #[test]
-fn a_limit_too_small_to_start_in_is_an_error_and_leaves_nothing() {
-    if !alone("a_limit_too_small_to_start_in_is_an_error_and_leaves_nothing") {
+fn the_smallest_limit_harms_nobody_but_the_instance_and_leaves_nothing() {
+    if !alone("the_smallest_limit_harms_nobody_but_the_instance_and_leaves_nothing") {
         return;
     }
-    let Some(prepared) = limited(container(&["ready"]), Limits::none().memory_bytes(256 << 10)) else {
+    let Some(prepared) = limited(container(&["ready"]), Limits::none().memory_bytes(1 << 20)) else {
         return;
     };
     let before = Traces::now();
@@ -128,6 +128,7 @@ fn limits_that_no_kernel_takes_are_refused() {
     let Some(config) = native(&["ready"]) else { return };
     for limits in [
         Limits::none().memory_bytes(0),
+        Limits::none().memory_bytes((1 << 20) - 1),
         Limits::none().memory_bytes(u64::MAX),
         Limits::none().cpu_millis(1),
         Limits::none().pids(0),

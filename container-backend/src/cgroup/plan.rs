@@ -18,8 +18,10 @@ const CPU_PERIOD_US: u64 = 100_000;
 const CPU_MILLI_US: u64 = CPU_PERIOD_US / 1000;
 /// The least CPU quota that the kernel takes (`min_cfs_quota_period`: 1 ms), in thousandths.
 const CPU_MIN_MILLIS: u64 = 10;
-/// The least memory in which a program can be started at all, whatever it is.
-const MEMORY_MIN_BYTES: u64 = 256 << 10;
+/// The least memory limit. Not only because nothing runs in less: until it executes, the child shares the caller's memory,
+/// and the kernel's OOM killer ends everyone who shares its victim's. What a start charges to the group by then is less than
+/// 64 KiB (`exec` fails for want of memory at 32 KiB, and the program itself is killed at 64); this is far above.
+const MEMORY_MIN_BYTES: u64 = 1 << 20;
 
 /// One file to be written in a new group.
 #[derive(Debug)]
@@ -68,6 +70,18 @@ impl GroupPlan {
             Ok(()) => Ok(plan),
             Err(error) => Err(with_source(&error)),
         })
+    }
+
+    /// A plan for one v2 group that sets no limit; `None` where there is no v2 hierarchy to make a group in.
+    #[cfg(test)]
+    pub(crate) fn without_limits_in_v2() -> std::io::Result<Option<Self>> {
+        let found = Hierarchies::find()?;
+        let Some(hierarchy) = found.all.iter().find(|h| h.version == Version::V2) else { return Ok(None) };
+        let (version, path) = (hierarchy.version, hierarchy.own.clone());
+        let dir = File::open(&path)?;
+        let janitor = Janitor::shared(&[&path])?;
+        let plan = Self { bases: vec![Arc::new(Base { version, path, dir, settings: Vec::new() })], janitor };
+        Ok(plan.make().is_ok().then_some(plan))
     }
 
     /// Makes the groups of one instance.
@@ -132,10 +146,8 @@ fn settings(version: Version, controller: &str, value: u64) -> Vec<Setting> {
             setting(c"memory.max", value.to_string(), false),
             setting(c"memory.swap.max", "0".to_owned(), true),
         ],
-        (Version::V1, "cpu") => vec![
-            setting(c"cpu.cfs_period_us", CPU_PERIOD_US.to_string(), false),
-            setting(c"cpu.cfs_quota_us", quota.to_string(), false),
-        ],
+        // The period of a new v1 group is the default.
+        (Version::V1, "cpu") => vec![setting(c"cpu.cfs_quota_us", quota.to_string(), false)],
         (Version::V2, "cpu") => vec![setting(c"cpu.max", format!("{quota} {CPU_PERIOD_US}"), false)],
         (_, "pids") => vec![setting(c"pids.max", value.to_string(), false)],
         _ => Vec::new(),
