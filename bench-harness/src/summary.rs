@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use crate::record::{BASELINE, HARNESS, Sample, Status, metric};
-use crate::stats::bootstrap::{Interval, Resampler, ratio_of_medians};
-use crate::stats::{compare, describe, slope};
+use crate::stats::bootstrap::{Interval, Resampler, ratio};
+use crate::stats::{MIN_FOR_INTERVAL, compare, describe, slope};
 use crate::units::{Kind, kind_of};
 
 /// Largest difference from the baseline that still is called `same`.
@@ -90,7 +90,7 @@ pub struct SummaryRow {
     pub failed: usize,
     /// Smallest value.
     pub min: Option<f64>,
-    /// Median.
+    /// Median; of [`metric::MARGINAL`] with few curves, the slope common to all.
     pub median: Option<f64>,
     /// Mean.
     pub mean: Option<f64>,
@@ -163,9 +163,15 @@ impl Cell {
         self.values.values().filter_map(|values| describe::median(values)).chain(slopes).collect()
     }
 
-    /// The interval of the slope common to all curves, where the curves are too few to resample.
-    fn slope_interval(&self) -> Option<Interval> {
-        slope::theil_sen(&self.curves.values().cloned().collect::<Vec<_>>())?.interval
+    /// The slope common to all curves, where there are curves and they are too few to resample.
+    fn common_slope(&self) -> Option<slope::Slope> {
+        let few = (1..MIN_FOR_INTERVAL).contains(&self.curves.len());
+        few.then(|| slope::theil_sen(&self.curves.values().cloned().collect::<Vec<_>>())).flatten()
+    }
+
+    /// The figure that stands for all launches: their median, or the slope common to few curves.
+    fn centre(&self) -> Option<f64> {
+        self.common_slope().map(|found| found.slope).or_else(|| describe::median(&self.launches()))
     }
 
     fn says_nothing(&self) -> bool {
@@ -211,13 +217,13 @@ fn shown_metric(sample: &Sample) -> &str {
 }
 
 fn rows_of(topic: Topic<'_>, targets: &BTreeMap<(usize, &str), Cell>, seed: u64) -> Vec<SummaryRow> {
-    let base = targets.iter().find(|((_, target), _)| *target == BASELINE).map(|(_, cell)| cell.launches());
-    let base = base.filter(|launches| !launches.is_empty());
+    let base = targets.iter().find(|((_, target), _)| *target == BASELINE).map(|(_, cell)| cell);
+    let base = base.filter(|cell| cell.centre().is_some());
     let rows = targets.iter().filter(|(_, cell)| !cell.says_nothing());
-    rows.map(|((_, target), cell)| row_of(topic, target, cell, base.as_deref(), seed)).collect()
+    rows.map(|((_, target), cell)| row_of(topic, target, cell, base, seed)).collect()
 }
 
-fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&[f64]>, seed: u64) -> SummaryRow {
+fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&Cell>, seed: u64) -> SummaryRow {
     let launches = cell.launches();
     let order = describe::sorted(&launches);
     let (experiment, workload, name) = topic;
@@ -231,13 +237,13 @@ fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&[f64]>, see
         n: launches.len(),
         failed: cell.failed.len(),
         min: order.first().copied(),
-        median: describe::median(&launches),
+        median: cell.centre(),
         mean: describe::mean(&launches),
         stddev: describe::stddev(&launches),
         p95: describe::tail_quantile(&launches, 0.95),
         p99: describe::tail_quantile(&launches, 0.99),
         max: order.last().copied(),
-        ci95: resampler.median(&launches).or_else(|| cell.slope_interval()),
+        ci95: cell.common_slope().map_or_else(|| resampler.median(&launches), |found| found.interval),
         baseline: None,
         ratio: None,
         ratio_ci95: None,
@@ -251,9 +257,10 @@ fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&[f64]>, see
         row.verdict = Some(Verdict::Baseline);
     } else if let Some(base) = base {
         row.baseline = Some(BASELINE.to_owned());
-        row.ratio = ratio_of_medians(&launches, base);
-        row.ratio_ci95 = resampler.ratio_of_medians(&launches, base);
-        row.p_value = compare::rank_sum_p(&launches, base);
+        let base_launches = base.launches();
+        row.ratio = row.median.zip(base.centre()).and_then(|(median, base)| ratio(median, base));
+        row.ratio_ci95 = resampler.ratio_of_medians(&launches, &base_launches);
+        row.p_value = compare::rank_sum_p(&launches, &base_launches);
         row.verdict = Some(judge(kind_of(&row.unit), &row));
     }
     row

@@ -120,7 +120,11 @@ fn memory((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {
 fn overhead(rows: &[SummaryRow]) -> Option<Table> {
     let own: Vec<_> = rows.iter().filter(|row| row.experiment == "overhead").collect();
     let targets = distinct(own.iter().map(|row| row.target.as_str()));
-    let others: Vec<_> = targets.into_iter().filter(|target| *target != BASELINE).collect();
+    // A target that took no part in anything is named below the tables; here it would only take room.
+    let took_part =
+        |target: &&str| own.iter().any(|row| row.target == *target && row.verdict != Some(Verdict::Skipped));
+    let others: Vec<_> =
+        targets.into_iter().filter(|target| *target != BASELINE && took_part(target)).collect();
     let line = |(workload, rows): (&str, Vec<&SummaryRow>)| {
         let name = if rows.iter().any(|row| row.metric == metric::TIME_PER_OP) {
             metric::TIME_PER_OP

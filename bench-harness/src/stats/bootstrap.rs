@@ -10,7 +10,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use sha2::{Digest, Sha256};
 
 use super::describe::{quantile_of_sorted, sorted};
-use super::{CONFIDENCE, MIN_FOR_INTERVAL, median};
+use super::{CONFIDENCE, MIN_FOR_INTERVAL};
 
 /// Resamples for one interval. Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, section 5.2, ask
 /// for a thousand at least; from 4000 on, the ends move by less than the third digit that is shown.
@@ -60,21 +60,16 @@ impl Resampler {
     /// the median of `base` may be zero.
     pub fn ratio_of_medians(&mut self, values: &[f64], base: &[f64]) -> Option<Interval> {
         let (values, base) = (Sample::new(values)?, Sample::new(base)?);
-        let ratio = |_| {
+        let resampled = |_| {
             let value = values.resampled_median(&mut self.random);
-            divide(value, base.resampled_median(&mut self.random))
+            ratio(value, base.resampled_median(&mut self.random))
         };
-        interval((0..RESAMPLES).map(ratio).collect::<Option<_>>()?)
+        interval((0..RESAMPLES).map(resampled).collect::<Option<_>>()?)
     }
 }
 
-/// The ratio of two medians; `None` where one is missing or the lower one not above zero.
-pub fn ratio_of_medians(values: &[f64], base: &[f64]) -> Option<f64> {
-    divide(median(values)?, median(base)?)
-}
-
 /// A ratio to something that is there: a slope may be nought or less, and nothing is a multiple of that.
-fn divide(value: f64, base: f64) -> Option<f64> {
+pub fn ratio(value: f64, base: f64) -> Option<f64> {
     let ratio = value / base;
     (base > 0.0 && ratio.is_finite()).then_some(ratio)
 }
@@ -134,6 +129,7 @@ mod tests {
     use rand_chacha::rand_core::RngCore as _;
 
     use super::*;
+    use crate::stats::median;
 
     fn resampler() -> Resampler {
         Resampler::new(1, "test")
@@ -167,11 +163,11 @@ mod tests {
 
     #[test]
     fn a_ratio_to_nothing_is_no_ratio() {
-        assert_eq!(ratio_of_medians(&[1.0], &[0.0]), None);
-        assert_eq!(ratio_of_medians(&[0.0], &[0.0]), None);
-        assert_eq!(ratio_of_medians(&[], &[1.0]), None);
+        assert_eq!(ratio(1.0, 0.0), None);
+        assert_eq!(ratio(0.0, 0.0), None);
+        assert_eq!(ratio(1.0, -1.0), None);
+        assert_eq!(ratio(2.0, 4.0), Some(0.5));
         assert_eq!(resampler().ratio_of_medians(&[1.0; 9], &[0.0; 9]), None);
-        assert_eq!(ratio_of_medians(&[3.0, 1.0], &[4.0]), Some(0.5));
     }
 
     #[test]

@@ -21,7 +21,8 @@ const NEAR: f64 = 1.5;
 
 /// The chart; `None` where nothing could be compared.
 pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
-    let workloads = workloads_of(rows);
+    let absent = absent_targets(rows);
+    let workloads = workloads_of(rows, &absent);
     let shown: Vec<_> = workloads.iter().flat_map(|(_, rows)| rows.iter().copied()).collect();
     if !shown.iter().any(|row| row.ratio.is_some()) {
         return None;
@@ -33,8 +34,9 @@ pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
         }
     }
     let row_height = |rows: &[&SummaryRow]| STEP * crate::stats::count(rows.len()) + GAP;
-    let legend =
-        Legend::new(targets.iter().map(|target| (tidy(target, 20), look(target, targets.iter().copied()))));
+    let named = targets.iter().map(|target| (tidy(target, 20), *target));
+    let named = named.chain(absent.iter().map(|target| (format!("{}: skipped", tidy(target, 20)), *target)));
+    let legend = Legend::new(named.map(|(name, target)| (name, look(target, targets.iter().copied()))));
     let top = HEAD + legend.height();
     let bottom = top + workloads.iter().map(|(_, rows)| row_height(rows)).sum::<f64>();
     let mut picture = frame::begin(
@@ -68,10 +70,24 @@ pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
     Some(picture)
 }
 
+/// Targets that took no part in anything: said once in the legend, not in every row.
+fn absent_targets(rows: &[SummaryRow]) -> Vec<&str> {
+    let own = || rows.iter().filter(|row| row.experiment == "overhead" && row.target != BASELINE);
+    let took_part =
+        |target: &str| own().any(|row| row.target == target && row.verdict != Some(Verdict::Skipped));
+    let mut absent: Vec<&str> =
+        own().map(|row| row.target.as_str()).filter(|target| !took_part(target)).collect();
+    absent.sort_unstable();
+    absent.dedup();
+    absent
+}
+
 /// Rows by workload: of the time that the workload measured, or of the host's where there is none.
-fn workloads_of(rows: &[SummaryRow]) -> Vec<(&str, Vec<&SummaryRow>)> {
-    let mut workloads: Vec<(&str, Vec<&SummaryRow>)> = Vec::new();
-    let shown = |row: &&SummaryRow| row.experiment == "overhead" && row.target != BASELINE;
+fn workloads_of<'a>(rows: &'a [SummaryRow], absent: &[&str]) -> Vec<(&'a str, Vec<&'a SummaryRow>)> {
+    let mut workloads: Vec<(&'a str, Vec<&'a SummaryRow>)> = Vec::new();
+    let shown = |row: &&SummaryRow| {
+        row.experiment == "overhead" && row.target != BASELINE && !absent.contains(&row.target.as_str())
+    };
     for name in [metric::TIME_PER_OP, metric::HOST_WALL] {
         for row in rows.iter().filter(shown).filter(|row| row.metric == name) {
             match workloads.iter_mut().find(|(workload, _)| *workload == row.workload) {

@@ -81,10 +81,20 @@ fn one_launch_of_one_target_has_charts_without_intervals() {
 #[test]
 fn a_target_that_was_skipped_is_named_beside_the_others() {
     let ratio = |target, value| sample("overhead", "cpu-int", target, "time_per_op_ns", 0, value);
-    let skipped = Sample { value: None, status: Status::Skipped, ..ratio("microvm", 0.0) };
-    let charts = charts_of(&[ratio("native", 1.0), ratio("container", 1.0), skipped]);
-    let texts = format!("{:?}", charts[0].picture.shapes);
-    assert!(texts.contains("microvm: skipped"), "{texts}");
+    let skipped = |workload: &str| Sample {
+        value: None,
+        status: Status::Skipped,
+        workload: workload.into(),
+        ..ratio("microvm", 0.0)
+    };
+    let mut samples =
+        vec![ratio("native", 1.0), ratio("container", 1.0), skipped("cpu-int"), skipped("sha256")];
+    let named = |samples: &[Sample]| {
+        format!("{:?}", charts_of(samples)[0].picture.shapes).matches("\"microvm: skipped").count()
+    };
+    assert_eq!(named(&samples), 1, "once where it took part in nothing");
+    samples.push(Sample { workload: "syscall".into(), ..ratio("microvm", 2.0) });
+    assert_eq!(named(&samples), 2, "in its rows where it took part in others");
 }
 
 #[test]
