@@ -39,7 +39,7 @@ pub const BOOT_VA: u64 = SYSTEM_VA + PAGE;
 /// What nearly every system call writes to: the guest's stack for calls, and its commonest data.
 pub const HOT_VA: u64 = SYSTEM_VA + 2 * PAGE;
 /// Size of that.
-pub const HOT_SIZE: u64 = 6 * PAGE;
+pub const HOT_SIZE: u64 = 4 * PAGE;
 /// Texts and tables that are the same for every instance: the [`FileEntry`] table and the paths.
 pub const TABLES_VA: u64 = HOT_VA + HOT_SIZE;
 /// Room for them.

@@ -73,8 +73,8 @@ enum State {
     Signal,
 }
 
-/// Stack of system calls, 16 KiB. The file system's path buffers are its largest tenants.
-const STACK: usize = 16 << 10;
+/// Stack of system calls, 8 KiB. The file system's path buffers are its largest tenants.
+const STACK: usize = 8 << 10;
 /// Stack of faults: a fault can interrupt a call, whose frame must survive.
 const FAULT_STACK: usize = 8 << 10;
 #[repr(C, align(16))]

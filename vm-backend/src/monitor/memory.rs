@@ -50,8 +50,8 @@ fn map(address: *mut u8, len: u64, prot: i32, flags: i32, file: Option<(&File, u
 }
 
 impl Memory {
-    /// Reserves everything and registers what the start needs.
-    pub fn map(vm: &Vm, fd: &VmFd, report: &Report) -> Result<Self, Failure> {
+    /// Reserves the memory and maps what is the same for every instance. KVM has no part in it yet.
+    pub fn reserve(vm: &Vm) -> Result<Self, Failure> {
         let failed = at(Step::MapMemory);
         let layout = &vm.layout;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -65,7 +65,7 @@ impl Memory {
         let guest = GuestRegionMmap::new(region, GuestAddress(0))
             .and_then(|r| GuestMemoryMmap::from_regions(vec![r]).ok())
             .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        let mut memory = Self {
+        let memory = Self {
             base,
             guest,
             backed_end: layout.first_backed,
@@ -75,26 +75,26 @@ impl Memory {
         for (gpa, len) in vm.template.parts {
             memory.overlay(layout, gpa, len, READ_WRITE, &vm.template.file, gpa).map_err(&failed)?;
         }
-        for segment in &vm.image.segments {
-            memory.map_segment(layout, segment, &vm.program)?;
-        }
-        memory.populate_start(layout, &vm.image);
-        let first = layout.window_to_gpa(layout.first_backed);
-        memory.add_slot(fd, report, 0, first, memory.base as u64, 0)?;
         Ok(memory)
+    }
+
+    /// Registers what is backed from the start.
+    pub fn register(&mut self, vm: &Vm, fd: &VmFd, report: &Report) -> Result<(), Failure> {
+        let first = vm.layout.window_to_gpa(vm.layout.first_backed);
+        self.add_slot(fd, report, 0, first, self.base as u64, 0)
     }
 
     /// The pages that nearly every program writes to before its first output.
     fn populate_start(&self, layout: &Layout, image: &Image) {
-        // The top page of the guest's stack for calls, and its data behind it.
-        const HOT: u64 = 3 * PAGE;
-        self.populate(HOT_GPA + HOT_SIZE - HOT, HOT);
+        // The boot block, the guest's stack for calls, and its data, side by side.
+        self.populate(BOOT_GPA, HOT_GPA + HOT_SIZE - BOOT_GPA);
         // The program's data as far as it comes from the file, and the first pages of what is zero.
-        const ZERO: u64 = 4 * PAGE;
-        const MOST: u64 = 16 * PAGE;
+        const ZERO: u64 = 6 * PAGE;
+        const MOST: u64 = 24 * PAGE;
+        // ... and of the brk region, if that follows.
         for s in image.segments.iter().filter(|s| s.write) {
             let start = s.va & !(PAGE - 1);
-            let end = (s.va + s.file_size + ZERO).min(s.end()).next_multiple_of(PAGE);
+            let end = (s.va + s.file_size).next_multiple_of(PAGE) + ZERO;
             self.populate(layout.window_to_gpa(start), (end - start).min(MOST));
         }
     }
@@ -183,9 +183,13 @@ impl Memory {
         self.guest.write_slice(bytes, GuestAddress(gpa)).map_err(|e| at(Step::Load)(io::Error::other(e)))
     }
 
-    /// Writes what is this instance's own: the boot block and the stack.
-    pub fn load(&mut self, vm: &Vm) -> Result<(), Failure> {
+    /// Puts the program into place, and what is this instance's own: the boot block and the stack.
+    pub fn load(&self, vm: &Vm) -> Result<(), Failure> {
         let layout = &vm.layout;
+        for segment in &vm.image.segments {
+            self.map_segment(layout, segment, &vm.program)?;
+        }
+        self.populate_start(layout, &vm.image);
         let stack_gpa = vm.stack_start - (STACK_TOP - layout.stack_size) + layout.stack_gpa;
         self.write(stack_gpa, &vm.stack)?;
         self.write(BOOT_GPA, &boot_block(vm)?)

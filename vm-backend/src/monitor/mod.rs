@@ -23,6 +23,9 @@ use vcpu::Vcpu;
 /// Exit code of a monitor that failed; the report says at what.
 const FAILED: i32 = 125;
 
+/// Where a local APIC answers (APIC_DEFAULT_PHYS_BASE; Intel SDM vol. 3, 11.4.1).
+const APIC_GPA: u64 = 0xfee0_0000;
+
 /// The phases, as indices of [`crate::report::PHASES`].
 #[derive(Clone, Copy)]
 enum Phase {
@@ -69,9 +72,12 @@ fn run(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> Result<i32, F
     let kvm = open_kvm().map_err(|detail| Failure { step: Some(Step::Open), detail, address: 0 })?;
     phase(Phase::Open);
     let fd = kvm.create_vm().map_err(|e| at(Step::CreateVm)(e.into()))?;
-    use_kernel_apic(&fd);
+    if vm.layout.memory <= APIC_GPA {
+        use_kernel_apic(&fd);
+    }
     phase(Phase::CreateVm);
-    let mut memory = Memory::map(vm, &fd, report)?;
+    let mut memory = Memory::reserve(vm)?;
+    memory.register(vm, &fd, report)?;
     phase(Phase::Memory);
     let vcpu = fd.create_vcpu(0).map_err(|e| at(Step::CreateVcpu)(e.into()))?;
     phase(Phase::Vcpu);
@@ -85,7 +91,8 @@ fn run(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> Result<i32, F
 /// Gives the vCPU a local APIC in the kernel, which the guest never uses. A vCPU without one makes KVM patch a branch of
 /// its own code at creation and again at the end (the static key `kvm_has_noapic_vcpu`), 0.2 ms each; with one, the
 /// corresponding key is undone a second later, and not at all while machines come and go. Where the kernel lacks
-/// the split irqchip (before 4.5) the machine is merely slower to start.
+/// the split irqchip (before 4.5) the machine is merely slower to start, and so is one whose memory reaches to where the
+/// APIC's registers would hide a page of it.
 fn use_kernel_apic(fd: &VmFd) {
     let capability = kvm_enable_cap { cap: KVM_CAP_SPLIT_IRQCHIP, ..kvm_enable_cap::default() };
     let enabled = fd.enable_cap(&capability);

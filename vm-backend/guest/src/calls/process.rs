@@ -199,21 +199,22 @@ pub fn futex(word: u64, operation: u64, value: u64, timeout: u64) -> Result {
     }
 }
 
-/// Bytes of `Boot::random` that were used; the first 16 are the program's AT_RANDOM.
-static USED: crate::cell::Global<usize> = crate::cell::Global::new(16);
+/// The first bytes of `Boot::random` are the program's AT_RANDOM.
+const AT_RANDOM_BYTES: usize = 16;
+/// Bytes of the others that were used.
+static USED: crate::cell::Global<usize> = crate::cell::Global::new(0);
 
 /// Random bytes of the host's, each used once.
 pub fn fill_random(to: u64, len: u64) -> Result {
     let used = USED.get();
-    let pool = port::boot() as u64 + core::mem::offset_of!(vm_abi::Boot, random) as u64;
+    let pool = port::boot() as u64 + (core::mem::offset_of!(vm_abi::Boot, random) + AT_RANDOM_BYTES) as u64;
     let mut done = 0;
     while done < len {
-        if *used == RANDOM_BYTES {
-            // The first 16 bytes stay: the program may still look at AT_RANDOM.
+        if *used == RANDOM_BYTES - AT_RANDOM_BYTES {
             port::call(op::RANDOM, [0; 4])?;
-            *used = 16;
+            *used = 0;
         }
-        let n = (len - done).min((RANDOM_BYTES - *used) as u64);
+        let n = (len - done).min((RANDOM_BYTES - AT_RANDOM_BYTES - *used) as u64);
         user::copy(to + done, pool + *used as u64, n);
         user::zero(pool + *used as u64, n);
         *used += n as usize;
