@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Bytes, format_percent, significant};
+use crate::units::{Bytes, format_percent, plural, significant};
 
 /// One condition, with the facts that it was seen by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,7 +122,8 @@ impl Warning {
             Self::ClockSource { source } => format!("the kernel's clock source is {source}"),
             Self::NoCgroup { reason } => format!("the container ran without cgroup limits: {reason}"),
             Self::ClocksDisagree { target, workload, samples, worst } => format!(
-                "{samples} samples of {workload} in {target} differ between the inner and the outer clock, by up to {}",
+                "the inner and the outer clock differ in {} of {workload} in {target}, by up to {}",
+                plural(usize::try_from(*samples).unwrap_or(usize::MAX), "sample", "samples"),
                 format_percent(*worst)
             ),
             Self::EmulatedHardware => "the hardware was emulated, so no time here means anything".into(),
