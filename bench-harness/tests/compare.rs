@@ -1,0 +1,321 @@
+//! `compare`: what it leaves, and what becomes of programs, folders and interruptions that are not as they should be.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bench_harness::record::Status;
+use bench_harness::store;
+use common::{bench, command, compare_with, details, eventually, failures, processes_with, program, targets};
+
+const STARTUP: [&str; 2] = ["--experiments", "startup"];
+
+#[test]
+fn a_comparison_leaves_a_recording_from_which_the_report_can_be_made_again() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("recording");
+    let path = out.to_str().expect("a plain path");
+    let ran =
+        bench(["compare", "--experiments", "startup,memory", "--seed", "7", "--out", path]).expect_code(0);
+    assert!(
+        ran.stdout.contains("noop") && ran.stdout.lines().all(|line| line.chars().count() <= 100),
+        "{}",
+        ran.stdout
+    );
+    for name in ["samples.csv", "summary.csv", "run.json", "report.md", "charts"] {
+        assert!(out.join(name).exists(), "{name} is missing");
+    }
+    let (info, samples) = store::read(&out).expect("a whole recording");
+    assert_eq!((info.seed, info.interrupted), (7, false));
+    assert_eq!(info.digests.workload.as_deref().map(str::len), Some(64));
+    for target in targets() {
+        for metric in
+            ["ready_ns", "exit_ns", "teardown_ns", "pss_bytes", "uss_bytes", "rss_bytes", "host_used_bytes"]
+        {
+            let found =
+                samples.iter().any(|row| row.target == target && row.metric == metric && row.value.is_some());
+            assert!(found, "no {metric} of {target}");
+        }
+    }
+    for skipped in &info.skipped {
+        assert!(samples.iter().any(|row| row.target == skipped.target && row.status == Status::Skipped));
+    }
+    // Phases add up, exactly, launch by launch.
+    for ready in samples.iter().filter(|row| row.metric == "ready_ns" && row.value.is_some()) {
+        let same = |row: &&bench_harness::record::Sample| {
+            (&row.target, row.block, row.order) == (&ready.target, ready.block, ready.order)
+        };
+        let phases = samples.iter().filter(same).filter(|row| row.metric.starts_with("phase."));
+        assert_eq!(Some(phases.filter_map(|row| row.value).sum::<f64>()), ready.value);
+    }
+
+    let before = fs::read(out.join("summary.csv")).expect("a summary");
+    fs::remove_file(out.join("summary.csv")).expect("our own file");
+    fs::remove_dir_all(out.join("charts")).expect("our own folder");
+    bench(["report", path]).expect_code(0);
+    assert_eq!(fs::read(out.join("summary.csv")).expect("it is there again"), before);
+    bench(["compare", "--out", path]).expect_code(3).expect_said(&["holds"]);
+}
+
+#[test]
+fn the_same_work_has_the_same_checksum_and_two_clocks_in_every_target() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("recording");
+    let path = out.to_str().expect("a plain path");
+    bench(["compare", "--experiments", "overhead", "--workloads", "cpu-int,sha256", "--out", path])
+        .expect_code(0);
+    let (info, samples) = store::read(&out).expect("a whole recording");
+    for workload in ["cpu-int", "sha256"] {
+        assert!(info.repetitions.get(workload).is_some_and(|&count| count > 0));
+        for target in targets() {
+            let value = |metric: &str| {
+                samples.iter().find(|row| {
+                    (row.target.as_str(), row.workload.as_str(), row.metric.as_str())
+                        == (target, workload, metric)
+                        && row.status == Status::Ok
+                })
+            };
+            assert!(
+                value("time_per_op_ns").is_some() && value("host_wall_ns").is_some(),
+                "{workload} in {target}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_program_of_the_users_own_is_measured_and_its_arguments_reach_it() {
+    let (ran, info, samples) = compare_with(program(), &["--experiments", "startup,overhead"], &["protocol"]);
+    ran.expect_code(0);
+    assert_eq!(
+        info.digests.workload,
+        Some(bench_harness::sealed::digest(&fs::read(program()).expect("it is there")))
+    );
+    let metrics = ["ready_ns", "exit_ns", "time_per_op_ns", "host_wall_ns", "bandwidth"];
+    for metric in metrics {
+        let row = samples.iter().find(|row| row.metric == metric && row.status == Status::Ok);
+        assert!(row.is_some_and(|row| row.workload == "program"), "no {metric}");
+    }
+}
+
+#[test]
+fn a_program_without_marks_has_no_overhead_and_one_that_ends_has_no_memory() {
+    let (ran, _, samples) = compare_with(program(), &["--experiments", "memory,overhead"], &["exit", "0"]);
+    ran.expect_code(0);
+    let skipped = details(&samples, Status::Skipped);
+    assert!(skipped.iter().any(|why| why.contains("printed nothing")), "{skipped:?}");
+    let (ran, _, samples) = compare_with(program(), &["--experiments", "memory,overhead"], &["hello"]);
+    ran.expect_code(0);
+    let skipped = details(&samples, Status::Skipped);
+    assert!(skipped.iter().any(|why| why.contains("`begin`")), "{skipped:?}");
+    assert!(skipped.iter().any(|why| why.contains("ended before it could be looked at")), "{skipped:?}");
+}
+
+#[test]
+fn misbehaving_programs_are_failed_rows_with_the_reason_and_exit_code_4() {
+    for (what, why) in [
+        ("segv", "SIGSEGV"),
+        ("segv-silently", "SIGSEGV"),
+        ("abort", "SIGABRT"),
+        ("complain", "exited with code 3; it went wrong"),
+        ("silent", "printed nothing"),
+        ("flood", "floods its output"),
+        ("hang", "still running after 1 s"),
+        ("hang-silently", "still running after 1 s"),
+    ] {
+        let (ran, info, samples) =
+            compare_with(program(), &[&STARTUP[..], &["--timeout", "1"]].concat(), &[what]);
+        ran.expect_code(4);
+        assert!(!info.interrupted);
+        let failed = failures(&samples);
+        assert!(failed.iter().any(|detail| detail.contains(why)), "{what}: {failed:?}");
+        assert!(failed.len() <= 4, "given up early: {what}: {failed:?}");
+    }
+}
+
+#[test]
+fn broken_protocol_lines_fail_the_overhead_of_a_users_program() {
+    for (what, why) in [("malformed", "value is a decimal number"), ("no-end", "has no `end`")] {
+        let (ran, _, samples) = compare_with(program(), &["--experiments", "overhead"], &[what]);
+        ran.expect_code(4);
+        let failed = failures(&samples);
+        assert!(failed.iter().any(|detail| detail.contains(why)), "{what}: {failed:?}");
+    }
+}
+
+#[test]
+fn an_unfit_program_is_refused_before_anything_is_measured() {
+    bench(["compare", "--workload-bin", "/nonexistent/program"])
+        .expect_code(2)
+        .expect_said(&["does not exist"]);
+    bench(["compare", "--workload-bin", "/etc"]).expect_code(2).expect_said(&["is a directory"]);
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_written_to_fails_before_anything_is_measured() {
+    let began = Instant::now();
+    bench(["compare", "--out", "/proc/nothing/here"]).expect_code(3).expect_said(&["/proc/nothing/here"]);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("file");
+    fs::write(&file, "").expect("a writable folder");
+    bench(["compare", "--out", file.to_str().expect("a plain path")]).expect_code(3);
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_full_disk_ends_the_run_with_what_fitted() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(dir.path())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !mounted {
+        println!("skipped: no right to mount a small file system");
+        return;
+    }
+    let out = dir.path().join("recording");
+    let ran = bench(["compare", "--experiments", "startup", "--out", out.to_str().expect("a plain path")]);
+    let kept = store::read(&out);
+    let unmounted = Command::new("umount").arg(dir.path()).status().expect("umount is installed");
+    assert!(unmounted.success(), "nothing of the run is left in it");
+    ran.expect_code(3).expect_said(&["No space left on device"]);
+    let (_, samples) = kept.expect("what fitted can be read");
+    assert!(samples.iter().any(|row| row.metric == "ready_ns" && row.status == Status::Ok));
+}
+
+/// Starts a comparison of all targets that would take minutes, and waits until it measures.
+fn long_comparison(out: &Path) -> std::process::Child {
+    let child = command()
+        .args(["compare", "--profile", "thorough", "--seed", "1", "--out"])
+        .arg(out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let part = out.join(store::SAMPLES_PART);
+    eventually("samples are written", || fs::metadata(&part).is_ok_and(|meta| meta.len() > 50_000));
+    child
+}
+
+fn signal(child: &std::process::Child, signal: nix::sys::signal::Signal) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process number"));
+    nix::sys::signal::kill(pid, signal).expect("our own child");
+}
+
+#[test]
+fn an_interruption_keeps_and_reports_what_was_measured() {
+    for (which, code) in [(nix::sys::signal::Signal::SIGINT, 130), (nix::sys::signal::Signal::SIGTERM, 143)] {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let out = dir.path().join("recording");
+        let child = long_comparison(&out);
+        signal(&child, which);
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("interrupted"), "{said}");
+        let (info, samples) = store::read(&out).expect("a whole recording");
+        assert!(info.interrupted);
+        assert!(samples.iter().any(|row| row.metric == "ready_ns" && row.status == Status::Ok));
+        assert!(failures(&samples).is_empty(), "an interruption is nobody's failure");
+        assert!(
+            fs::read_to_string(out.join("report.md"))
+                .expect("a report")
+                .to_lowercase()
+                .contains("interrupted")
+        );
+    }
+}
+
+/// Control groups that a process of ours made: their names hold its number. Looked for by that number, since other tests
+/// run at the same time.
+fn groups_of(pid: u32) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.split(|letter: char| !letter.is_ascii_digit()).any(|number| number == pid.to_string())
+                {
+                    found.push(entry.path());
+                }
+                folders.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Mounts that a run of ours could have left: it makes all of them in namespaces of its instances.
+fn mounts() -> Vec<String> {
+    let text = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+    // The small file system of the full-disk scenario comes and goes meanwhile.
+    text.lines().filter(|line| !line.contains("size=64k")).map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_is_left_after_a_kill_in_the_middle() {
+    let before = mounts();
+    for round in 0..5 {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let out = dir.path().join("recording");
+        let mut child = long_comparison(&out);
+        std::thread::sleep(Duration::from_millis(7 * round));
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        eventually("no process is left", || processes_with(&out.display().to_string()).is_empty());
+        eventually("no control group is left", || groups_of(child.id()).is_empty());
+        let (_, samples) = store::read(&out).expect("what was written can be read");
+        assert!(samples.iter().any(|row| row.status == Status::Ok));
+    }
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn nothing_is_left_when_run_is_killed() {
+    let before = mounts();
+    for target in targets() {
+        let mark = format!("mark-{}-{target}", std::process::id());
+        let mut child = command()
+            .args(["run", "--target", target, "--mem", "64", "--"])
+            .arg(program())
+            .args(["hang", &mark])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut byte = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut byte).expect("it is ready");
+        if target == "container" && groups_of(child.id()).is_empty() {
+            println!("skipped for control groups: this host lets us make none");
+        }
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+        eventually("no process is left", || processes_with(&mark).is_empty());
+        eventually("no control group is left", || groups_of(child.id()).is_empty());
+    }
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn run_passes_an_interruption_on_by_ending_the_program() {
+    for target in targets() {
+        let mark = format!("interrupted-{}-{target}", std::process::id());
+        let mut child = command()
+            .args(["run", "--target", target, "--"])
+            .arg(program())
+            .args(["hang", &mark])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut byte = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut byte).expect("it is ready");
+        signal(&child, nix::sys::signal::Signal::SIGINT);
+        assert_eq!(child.wait().expect("it ends").code(), Some(130), "{target}");
+        assert!(processes_with(&mark).is_empty(), "{target}");
+    }
+}

@@ -1,0 +1,186 @@
+//! In which order launches are made, shown with targets that play a script and note what is asked of them.
+
+mod common;
+
+use std::time::Duration;
+
+use bench_harness::experiment::{Bench, Participant, Sink, Stop, memory, startup};
+use bench_harness::plan::Profile;
+use bench_harness::progress::Progress;
+use bench_harness::record::{Sample, Status};
+use bench_harness::runner::Observer;
+use bench_harness::target::fake::{Act, Fake, Journal, Script};
+use bench_harness::workload::{Image, Subject};
+
+#[derive(Default)]
+struct Rows(Vec<Sample>);
+
+impl Sink for Rows {
+    fn keep(&mut self, mut rows: Vec<Sample>) -> Result<(), Stop> {
+        self.0.append(&mut rows);
+        Ok(())
+    }
+}
+
+fn well() -> Script {
+    Script::Play(vec![Act::Print(b"ready\n".to_vec()), Act::Exit(0)])
+}
+
+struct Scenario {
+    journal: Journal,
+    participants: Vec<Participant>,
+    seed: u64,
+    blocks: u32,
+}
+
+impl Scenario {
+    fn new(seed: u64) -> Self {
+        Self { journal: Journal::default(), participants: Vec::new(), seed, blocks: 6 }
+    }
+
+    fn with(mut self, name: &str, scripts: Vec<Script>) -> Self {
+        let target = Box::new(Fake::new(name, scripts, &self.journal));
+        self.participants.push(Participant { name: name.into(), target });
+        self
+    }
+
+    fn run(&self, experiment: fn(&mut Bench<'_>, &Subject) -> Result<(), Stop>) -> Vec<Sample> {
+        let mut rows = Rows::default();
+        let mut effort = Profile::Quick.effort();
+        effort.startup_blocks = self.blocks;
+        effort.memory_blocks = 2;
+        effort.marginal_rounds = 1;
+        effort.marginal_instances = 3;
+        let mut bench = Bench {
+            participants: &self.participants,
+            seed: self.seed,
+            effort,
+            mem_mib: 64,
+            observer: &mut Observer::new(None, Duration::from_millis(300)).expect("an observer"),
+            sink: &mut rows,
+            progress: &mut Progress::silent(),
+        };
+        let image = Image::ours().expect("sealed memory");
+        let noop = workloads::Invocation::of(&workloads::catalogue::all()[0]);
+        experiment(&mut bench, &Subject::ours(&image, &noop)).expect("nothing stops it");
+        rows.0
+    }
+
+    fn spawns(&self) -> Vec<String> {
+        let entries = self.journal.entries().into_iter();
+        entries.filter_map(|entry| entry.strip_prefix("spawn ").map(str::to_owned)).collect()
+    }
+}
+
+fn three(seed: u64) -> Scenario {
+    Scenario::new(seed).with("a", vec![well()]).with("b", vec![well()]).with("c", vec![well()])
+}
+
+#[test]
+fn every_block_holds_each_target_once_in_shuffled_order() {
+    let scenario = three(5);
+    scenario.run(startup::measure);
+    let spawns = scenario.spawns();
+    assert_eq!(spawns.len(), 3 * 7, "six blocks and a warm-up: {spawns:?}");
+    let mut orders: Vec<String> = spawns.chunks(3).map(|block| block.concat()).collect();
+    for order in &orders {
+        let mut names: Vec<char> = order.chars().collect();
+        names.sort_unstable();
+        assert_eq!(names, ['a', 'b', 'c']);
+    }
+    orders.dedup();
+    assert!(orders.len() > 1, "not always the same order");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_order_and_another_one_does_not() {
+    let spawns = |seed| {
+        let scenario = three(seed);
+        scenario.run(startup::measure);
+        scenario.spawns()
+    };
+    assert_eq!(spawns(1), spawns(1));
+    assert_ne!(spawns(1), spawns(2));
+}
+
+#[test]
+fn an_instance_is_gone_before_the_next_one_is_started() {
+    let scenario = three(9);
+    scenario.run(startup::measure);
+    let entries = scenario.journal.entries();
+    for pair in entries.chunks(2) {
+        let (spawned, gone) = (pair[0].strip_prefix("spawn "), pair[1].strip_prefix("gone "));
+        assert!(spawned.is_some() && spawned == gone, "{pair:?}");
+    }
+}
+
+#[test]
+fn the_first_launches_are_kept_and_marked_as_warm_up() {
+    let rows = three(3).run(startup::measure);
+    let ready: Vec<&Sample> = rows.iter().filter(|row| row.metric == "ready_ns").collect();
+    assert_eq!(ready.len(), 21);
+    for row in ready {
+        let expected = if row.block == 0 { Status::Warmup } else { Status::Ok };
+        assert_eq!((row.status, row.value.is_some()), (expected, true), "{row:?}");
+    }
+}
+
+#[test]
+fn the_phases_of_every_launch_add_up_to_its_ready_time() {
+    let rows = three(4).run(startup::measure);
+    for ready in rows.iter().filter(|row| row.metric == "ready_ns") {
+        let same = |row: &&Sample| (row.block, row.order) == (ready.block, ready.order);
+        let phases: f64 = rows
+            .iter()
+            .filter(same)
+            .filter(|row| row.metric.starts_with("phase."))
+            .filter_map(|row| row.value)
+            .sum();
+        assert_eq!(Some(phases), ready.value);
+    }
+}
+
+#[test]
+fn a_failing_target_leaves_rows_with_the_reason_and_the_others_go_on() {
+    let bad: [(Vec<Script>, &str); 6] = [
+        (vec![Script::FailToStart("no right".into())], "no right"),
+        (vec![Script::Play(vec![Act::Exit(0)])], "printed nothing"),
+        (vec![Script::Play(vec![Act::Print(b"hello\n".to_vec())])], "not `ready`"),
+        (vec![Script::Play(vec![Act::Print(b"ready\n".to_vec()), Act::Die(11)])], "SIGSEGV"),
+        (vec![Script::Play(vec![Act::Print(b"ready\n".to_vec()), Act::Hang])], "still running"),
+        (vec![Script::Play(vec![Act::Print(b"ready\n".to_vec()), Act::Flood(100 << 20)])], "floods"),
+    ];
+    for (scripts, why) in bad {
+        let scenario = Scenario::new(1).with("good", vec![well()]).with("bad", scripts);
+        let rows = scenario.run(startup::measure);
+        let good = rows.iter().filter(|row| row.target == "good" && row.metric == "exit_ns");
+        assert_eq!(good.filter(|row| row.status == Status::Ok).count(), 6, "{why}");
+        let bad: Vec<&Sample> = rows.iter().filter(|row| row.target == "bad").collect();
+        assert!(bad.iter().all(|row| row.status == Status::Failed && row.value.is_none()), "{why}: {bad:?}");
+        assert!(bad.iter().all(|row| row.detail.contains(why)), "{why}: {bad:?}");
+        assert!(bad.last().is_some_and(|row| row.detail.contains("not tried again")), "{why}: {bad:?}");
+        assert_eq!(bad.len(), 2, "given up after the second: {why}");
+    }
+}
+
+#[test]
+fn one_failure_does_not_end_a_targets_part() {
+    let once = vec![Script::FailToStart("just now".into()), well()];
+    let rows = Scenario::new(1).with("a", once).run(startup::measure);
+    assert_eq!(rows.iter().filter(|row| row.status == Status::Failed).count(), 1);
+    assert_eq!(rows.iter().filter(|row| row.metric == "ready_ns" && row.status == Status::Ok).count(), 6);
+}
+
+#[test]
+fn a_curve_has_a_point_for_each_number_of_instances_that_run_at_the_same_time() {
+    let idle = Script::Play(vec![Act::Print(b"ready\n".to_vec()), Act::Hang]);
+    let scenario = Scenario::new(1).with("a", vec![idle]);
+    let rows = scenario.run(memory::measure);
+    let points: Vec<u32> =
+        rows.iter().filter(|row| row.metric == "host_used_bytes").map(|row| row.iteration).collect();
+    assert_eq!(points, [0, 1, 2, 3]);
+    let entries = scenario.journal.entries();
+    let curve = &entries[entries.len() - 6..];
+    assert_eq!(curve, ["spawn a", "spawn a", "spawn a", "gone a", "gone a", "gone a"]);
+    assert_eq!(rows.iter().filter(|row| row.metric == "pss_bytes" && row.status == Status::Ok).count(), 2);
+}
