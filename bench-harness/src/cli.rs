@@ -184,6 +184,9 @@ pub struct DoctorArgs {
 /// # Errors
 /// Clap's own, which knows how to print itself; a request for help or for the version is one, too.
 pub fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
+    if let Some(plain) = plain_run(&args) {
+        return Ok(Command::Run(plain));
+    }
     if args.first().is_some_and(|first| first == "run") {
         let command = RunArgs::augment_args(clap::Command::new("run"))
             .bin_name("bench-harness run")
@@ -196,6 +199,48 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
     let argv = std::iter::once(OsString::from("bench-harness")).chain(args);
     let mut matches = Cli::command().try_get_matches_from(argv)?;
     Cli::from_arg_matches_mut(&mut matches).map(|cli| cli.command)
+}
+
+/// The arguments of `run` in their plain spelling: `run --OPTION VALUE ... -- PROGRAM ...`. Everything else, and everything
+/// that is wrong, is left to clap, which also finds the words for it.
+///
+/// Clap's description of this one sub-command and its parsing cost as much as the start of a small program.
+fn plain_run(args: &[OsString]) -> Option<RunArgs> {
+    let (command, mut rest) = args.split_first()?;
+    if command != "run" {
+        return None;
+    }
+    let (mut target, mut mem, mut timeout, mut timings, mut file) = (None, None, None, None, Vec::new());
+    loop {
+        let (option, after) = rest.split_first()?;
+        let option = option.to_str()?;
+        if option == "--" {
+            let program = after.to_vec();
+            return (!program.is_empty()).then_some(RunArgs {
+                target: target?,
+                mem,
+                timeout,
+                timings,
+                file,
+                program,
+            });
+        }
+        let (value, after) = after.split_first()?;
+        let text = value.to_str();
+        // What begins like an option is none of the values that are plain; clap knows when it is one after all.
+        if text.is_none_or(|text| text.starts_with('-')) {
+            return None;
+        }
+        match option {
+            "--target" if target.is_none() => target = Some(TargetKind::from_name(text?)?),
+            "--mem" if mem.is_none() => mem = Some(text?.parse().ok()?),
+            "--timeout" if timeout.is_none() => timeout = Some(seconds(text?).ok()?),
+            "--timings" if timings.is_none() => timings = Some(value.into()),
+            "--file" => file.push(value.clone()),
+            _ => return None,
+        }
+        rest = after;
+    }
 }
 
 /// Clap lists what is possible when a value is unknown, and suggests the nearest.

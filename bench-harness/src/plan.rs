@@ -65,10 +65,10 @@ impl Profile {
     pub const fn effort(self) -> Effort {
         match self {
             Self::Quick => Effort {
-                startup_blocks: 60,
+                startup_blocks: 120,
                 memory_blocks: 5,
-                marginal_rounds: 3,
-                marginal_instances: 16,
+                marginal_rounds: 6,
+                marginal_instances: 32,
                 overhead_blocks: 10,
                 warmup_blocks: 1,
                 overhead_repetition: Duration::from_millis(20),

@@ -12,11 +12,16 @@ pub mod doctor;
 pub mod list;
 pub mod report;
 pub mod run;
+mod streams;
 
 /// Does what the command line (without the program's own name) says, and returns the exit code.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> u8 {
     let is_run = args.first().is_some_and(|first| first == "run");
+    streams::open_closed();
+    if !is_run {
+        streams::ignore_sigpipe();
+    }
     // A defect of ours must not look like the program's or like a verdict. Unwinding runs the guards that kill and
     // reap the instances; what the standard hook prints says where it was.
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| dispatch(args, is_run)));

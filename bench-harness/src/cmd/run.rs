@@ -40,23 +40,28 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
     let failed = |source| HarnessError::Launch { target: args.target.name(), source };
 
     let prepared = target::target(args.target).prepare(&launch).map_err(failed)?;
+    if let Some(limitation) = prepared.limitation() {
+        complain(&format!("warning: {limitation}"));
+    }
     let start = now_ns();
     let mut instance = prepared.spawn(Stdio::default()).map_err(failed)?;
     let leader = instance.pids().first().copied().unwrap_or(0);
     signals::guard(leader);
-    let mut end = instance.wait(args.timeout).map_err(failed)?;
-    let timed_out = end.is_none();
+    let mut waited = instance.wait(args.timeout);
+    let timed_out = matches!(waited, Ok(None));
     if timed_out {
         instance.kill();
-        end = instance.wait(None).map_err(failed)?;
+        waited = instance.wait(None);
     }
     signals::release();
+    if let Some(signal) = signals::caught() {
+        // The handler has killed it; how that looks from the target does not matter.
+        return Ok(SIGNALED.wrapping_add(u8::try_from(signal).unwrap_or(0)));
+    }
 
+    let end = waited.map_err(failed)?;
     if let (Some(file), Some(end)) = (&args.timings, &end) {
         write_timings(file, args.target, start, instance.phases(start), end)?;
-    }
-    if let Some(signal) = signals::caught() {
-        return Ok(SIGNALED.wrapping_add(u8::try_from(signal).unwrap_or(0)));
     }
     if timed_out {
         let limit = args.timeout.unwrap_or_default().as_secs_f64();

@@ -17,6 +17,8 @@ use crate::workload::Subject;
 /// Time for an instance to get from its first output to being idle, and for the kernel to settle its books. Nothing
 /// is timed here.
 const SETTLE: Duration = Duration::from_millis(10);
+/// The same between the points of a curve: they are many, and only their trend counts.
+const SETTLE_POINT: Duration = Duration::from_millis(3);
 
 /// Blocks of the curves are numbered from here, so that they are not mistaken for those of the single instances.
 const CURVES: u32 = 1_000;
@@ -126,7 +128,7 @@ fn curve(
                 }
             }
         }
-        sleep(SETTLE);
+        sleep(SETTLE_POINT);
         rows.push(match procfs::host_used() {
             Ok(used) => place.row(metric::HOST_USED, "bytes", number, value(used)),
             Err(error) => place.failed(metric::HOST_USED, "bytes", error.to_string()),

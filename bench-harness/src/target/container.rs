@@ -86,6 +86,10 @@ impl Prepared for PreparedProcess {
         let process = self.0.spawn(streams).map_err(|error| LaunchError::Container(error.into()))?;
         Ok(Box::new(ProcessInstance(process)))
     }
+
+    fn limitation(&self) -> Option<String> {
+        self.0.limits_unavailable().map(|reason| format!("it runs without limits: {reason}"))
+    }
 }
 
 fn stream(given: &Option<OwnedFd>) -> Stream<'_> {

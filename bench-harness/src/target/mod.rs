@@ -225,6 +225,11 @@ pub trait Prepared {
     /// # Errors
     /// The step that failed; nothing of the instance is left then.
     fn spawn(&self, stdio: Stdio) -> Result<Box<dyn Instance>, LaunchError>;
+
+    /// What of the launch its instances have to do without on this host: one clause.
+    fn limitation(&self) -> Option<String> {
+        None
+    }
 }
 
 /// One running instance. Dropping it kills and reaps it, and leaves nothing.
