@@ -8,7 +8,7 @@ use crate::elf::Image;
 use crate::error::ConfigError;
 
 /// Physical address of the CPU page; the system block is mapped as it lies, from physical 0.
-pub const CPU_GPA: u64 = 0;
+pub const CPU_GPA: u64 = vm_abi::CPU_VA - vm_abi::SYSTEM_VA;
 /// Physical address of the boot block.
 pub const BOOT_GPA: u64 = vm_abi::BOOT_VA - vm_abi::SYSTEM_VA;
 /// Physical address of the guest's hot data.
@@ -17,8 +17,12 @@ pub const HOT_GPA: u64 = vm_abi::HOT_VA - vm_abi::SYSTEM_VA;
 pub const TABLES_GPA: u64 = vm_abi::TABLES_VA - vm_abi::SYSTEM_VA;
 /// Physical address of the guest image.
 pub const IMAGE_GPA: u64 = vm_abi::IMAGE_VA - vm_abi::SYSTEM_VA;
-/// Physical address of the page tables, after the guest image.
-pub const PAGE_TABLES_GPA: u64 = IMAGE_GPA + vm_abi::IMAGE_SIZE;
+/// Physical address of the page tables, between the constant tables and the guest image.
+pub const PAGE_TABLES_GPA: u64 = vm_abi::PAGE_TABLES_VA - vm_abi::SYSTEM_VA;
+/// Room for them there; those of a very large machine or program lie after the image.
+pub const PAGE_TABLES_ROOM: u64 = IMAGE_GPA - PAGE_TABLES_GPA;
+/// End of the guest image.
+pub const IMAGE_END_GPA: u64 = IMAGE_GPA + vm_abi::IMAGE_SIZE;
 
 /// The program's stack, where memory allows: RLIMIT_STACK's usual 8 MiB.
 const STACK: u64 = 8 << 20;
@@ -140,7 +144,8 @@ impl Layout {
     pub fn to_gpa(&self, va: u64, len: u64, backed_end: u64) -> Option<u64> {
         let end = va.checked_add(len)?;
         let pieces = [
-            (vm_abi::SYSTEM_VA, vm_abi::SYSTEM_VA + PAGE_TABLES_GPA, 0),
+            (vm_abi::SYSTEM_VA, vm_abi::CPU_VA, 0),
+            (vm_abi::IMAGE_VA, vm_abi::IMAGE_VA + vm_abi::IMAGE_SIZE, IMAGE_GPA),
             (self.stack_low(), STACK_TOP, self.stack_gpa),
             (self.window_va, backed_end, self.window_gpa),
         ];

@@ -17,7 +17,9 @@ use crate::boot::tables;
 use crate::config::VmConfig;
 use crate::elf::Image;
 use crate::error::{ConfigError, Error};
-use crate::layout::{FilePlace, IMAGE_GPA, Layout, PAGE_TABLES_GPA, TABLES_GPA};
+use crate::layout::{
+    CPU_GPA, FilePlace, IMAGE_END_GPA, IMAGE_GPA, Layout, PAGE_TABLES_GPA, PAGE_TABLES_ROOM, TABLES_GPA,
+};
 
 /// The freestanding guest, built by build.rs.
 static GUEST_ELF: &[u8] = include_bytes!(env!("GUEST_ELF"));
@@ -32,8 +34,10 @@ pub fn guest_elf() -> &'static [u8] {
 pub struct Template {
     /// The contents, from physical address 0.
     pub file: File,
-    /// Parts to map: physical address and length. Between them lies memory of the instance's own.
-    pub parts: [(u64, u64); 3],
+    /// Parts to map: physical address and length; the second is empty where the page tables fit into the first.
+    pub parts: [(u64, u64); 2],
+    /// Physical address of the root of the page tables.
+    pub root: u64,
     /// The guest's header.
     pub header: Header,
     /// Address of the program's path in the tables.
@@ -128,8 +132,15 @@ impl Template {
         config.check()?;
         let host = |step| move |source| Error::Host { step, source };
         let parts = guest_parts()?;
-        let mut page_tables = PageTables::build(layout, image, &parts.ranges, files);
-        let size = PAGE_TABLES_GPA + page_tables.size();
+        let build = |base| PageTables::build(base, layout, image, &parts.ranges, files);
+        let mut page_tables = build(PAGE_TABLES_GPA);
+        if page_tables.size() > PAGE_TABLES_ROOM {
+            page_tables = build(IMAGE_END_GPA);
+        }
+        let root = page_tables.root();
+        let image_end = parts.file_end - SYSTEM_VA;
+        let tables_end = root + page_tables.size();
+        let size = image_end.max(tables_end);
 
         let fd = memfd_create(c"vm-template", MFdFlags::MFD_CLOEXEC)
             .map_err(|e| host("memfd_create")(e.into()))?;
@@ -153,19 +164,21 @@ impl Template {
                 .write_slice(bytes, GuestAddress(at))
                 .map_err(|_| Error::Guest { what: "the template is too small" })
         };
-        write(0, &tables::cpu_page(&header)?)?;
+        write(CPU_GPA, &tables::cpu_page(&header)?)?;
         write(TABLES_GPA, &table)?;
         let large_pages = (layout.first_backed..layout.window_end).step_by(2 << 20);
         let entries = large_pages.map(|va| page_tables.entry_gpa(va)).collect();
         for (i, bytes) in (0u64..).zip(page_tables.bytes()) {
-            write(PAGE_TABLES_GPA + PAGE * i, &bytes)?;
+            write(root + PAGE * i, &bytes)?;
         }
-        let parts = [
-            (0, PAGE),
-            (TABLES_GPA, parts.file_end - SYSTEM_VA - TABLES_GPA),
-            (PAGE_TABLES_GPA, page_tables.size()),
-        ];
-        Ok(Self { file, parts, header, path_va, entries })
+        let far = if root == IMAGE_END_GPA { page_tables.size() } else { 0 };
+        let parts = [(CPU_GPA, image_end - CPU_GPA), (root, far)];
+        Ok(Self { file, parts, root, header, path_va, entries })
+    }
+
+    /// Bytes of the system block that it needs.
+    pub fn end(&self) -> u64 {
+        self.parts.iter().map(|(start, len)| start + len).max().unwrap_or(0).max(IMAGE_END_GPA)
     }
 
     /// Its descriptor, which a monitor keeps open until it has mapped it.

@@ -2,11 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kvm_ioctls::Kvm;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use vm_abi::{BOOT_VA, Boot, LARGE_PAGE};
@@ -16,7 +15,7 @@ use crate::clock::monotonic_ns;
 use crate::config::{Program, Stdio, VmConfig};
 use crate::elf::{self, Image};
 use crate::error::{ConfigError, Error};
-use crate::layout::{FilePlace, Layout, PAGE_TABLES_GPA};
+use crate::layout::{FilePlace, Layout};
 use crate::monitor;
 use crate::probe::{self, Virtualisation};
 use crate::report::{Exits, Report, Status};
@@ -41,6 +40,8 @@ pub struct Vm {
     pub(crate) files: Vec<(File, FilePlace)>,
     /// Where the program finds itself.
     pub(crate) guest_path: Vec<u8>,
+    /// Descriptors that a monitor keeps, ascending.
+    pub(crate) keep: Vec<RawFd>,
     kind: Virtualisation,
 }
 
@@ -126,7 +127,23 @@ impl Vm {
         let cpu = cpuid::detect(&kvm, kind)?;
         let files = files.into_iter().map(|(file, _, _)| file).zip(places).collect();
         let guest_path = guest_path.to_vec();
-        Ok(Self { program, image, layout, template, cpu, stack, stack_start, files, guest_path, kind })
+        let mut vm = Self {
+            program,
+            image,
+            layout,
+            template,
+            cpu,
+            stack,
+            stack_start,
+            files,
+            guest_path,
+            keep: Vec::new(),
+            kind,
+        };
+        vm.keep = vm.files.iter().map(|(file, _)| file.as_raw_fd()).collect();
+        vm.keep.extend([vm.program.as_raw_fd(), vm.template.raw_fd()]);
+        vm.keep.sort_unstable();
+        Ok(vm)
     }
 
     /// Layout and template; the page tables of a very large machine need a larger system block than the usual one.
@@ -141,7 +158,7 @@ impl Vm {
             let layout = Layout::new(image, config.memory, system_size)?;
             let places = layout.place_files(files.iter().map(|(_, path, size)| (path.clone(), *size)))?;
             let template = Template::build(config, image, &layout, paths, &places)?;
-            let needed = PAGE_TABLES_GPA + template.parts[2].1;
+            let needed = template.end();
             if needed <= system_size {
                 return Ok((layout, template, places));
             }
@@ -377,9 +394,4 @@ impl Drop for Monitor {
             drop(self.reap());
         }
     }
-}
-
-/// Opens `/dev/kvm`; for the monitor.
-pub(crate) fn open_kvm() -> Result<Kvm, i32> {
-    probe::open().map_err(|_| io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENODEV))
 }

@@ -32,22 +32,25 @@ pub const LARGE_PAGE: u64 = 2 << 20;
 /// Where the system block is mapped: 256 GiB, far above any usual program and still below the first entry's end of
 /// the top page table, so that one table of each upper level serves everything.
 pub const SYSTEM_VA: u64 = 0x40_0000_0000;
-/// The CPU's own tables: GDT, IDT, TSS, ring-0 stubs.
-pub const CPU_VA: u64 = SYSTEM_VA;
-/// The [`Boot`] block and the [`Request`] block, one page.
-pub const BOOT_VA: u64 = SYSTEM_VA + PAGE;
+/// The [`Boot`] block and the [`Request`] block, one page. With what follows up to the CPU page it lies in one aligned
+/// group of eight pages: KVM maps those that the host has ready together with the one that faults.
+pub const BOOT_VA: u64 = SYSTEM_VA;
 /// What nearly every system call writes to: the guest's stack for calls, and its commonest data.
-pub const HOT_VA: u64 = SYSTEM_VA + 2 * PAGE;
+pub const HOT_VA: u64 = BOOT_VA + PAGE;
 /// Size of that.
 pub const HOT_SIZE: u64 = 4 * PAGE;
-/// Texts and tables that are the same for every instance: the [`FileEntry`] table and the paths.
-pub const TABLES_VA: u64 = HOT_VA + HOT_SIZE;
+/// The CPU's own tables: GDT, IDT, TSS, ring-0 stubs. From here on the block is the same for every instance.
+pub const CPU_VA: u64 = HOT_VA + HOT_SIZE;
+/// Texts and tables of the system: the [`FileEntry`] table and the paths.
+pub const TABLES_VA: u64 = CPU_VA + PAGE;
 /// Room for them.
 pub const TABLES_SIZE: u64 = 4 * PAGE;
+/// Page tables, where they fit here. They are not mapped: only the CPU reads them.
+pub const PAGE_TABLES_VA: u64 = TABLES_VA + TABLES_SIZE;
 /// Where the guest image is linked.
-pub const IMAGE_VA: u64 = SYSTEM_VA + 0x1_0000;
+pub const IMAGE_VA: u64 = SYSTEM_VA + 0x4_0000;
 /// Room for the guest image, its zeroed data and its stack.
-pub const IMAGE_SIZE: u64 = 0xf_0000;
+pub const IMAGE_SIZE: u64 = 0xc_0000;
 
 /// End of the program's stack (exclusive); grows down from here.
 pub const STACK_TOP: u64 = SYSTEM_VA + 0x2000_0000;
@@ -215,6 +218,6 @@ pub struct FileEntry {
 
 const _: () = assert!(size_of::<Boot>() as u64 <= PAGE);
 const _: () = assert!(size_of::<Header>() == 56);
-const _: () = assert!(TABLES_VA + TABLES_SIZE <= IMAGE_VA);
+const _: () = assert!(PAGE_TABLES_VA < IMAGE_VA);
 const _: () = assert!(IMAGE_VA + IMAGE_SIZE <= SYSTEM_VA + LARGE_PAGE);
 const _: () = assert!(STACK_TOP.is_multiple_of(LARGE_PAGE) && FILES_VA.is_multiple_of(LARGE_PAGE));

@@ -6,7 +6,7 @@
 use vm_abi::{BOOT_VA, CPU_VA, LARGE_PAGE, PAGE, STACK_TOP, SYSTEM_VA, TABLES_SIZE, TABLES_VA};
 
 use crate::elf::Image;
-use crate::layout::{FilePlace, Layout, PAGE_TABLES_GPA};
+use crate::layout::{FilePlace, Layout};
 
 const PRESENT: u64 = 1;
 const WRITE: u64 = 1 << 1;
@@ -57,8 +57,10 @@ pub fn large_entry(gpa: u64) -> u64 {
     gpa | Rights::ALL.bits() | LARGE
 }
 
-/// The tables of one machine, from [`PAGE_TABLES_GPA`] on; the first is the root.
+/// The tables of one machine; the first is the root.
 pub struct PageTables {
+    /// Physical address of the first.
+    base: u64,
     tables: Vec<[u64; ENTRIES]>,
 }
 
@@ -67,19 +69,19 @@ fn index(va: u64, level: u32) -> usize {
 }
 
 impl PageTables {
-    fn address(table: usize) -> u64 {
-        PAGE_TABLES_GPA + PAGE * table as u64
+    fn address(&self, table: usize) -> u64 {
+        self.base + PAGE * table as u64
     }
 
     /// The table that an entry refers to, made where it is missing.
     fn next(&mut self, table: usize, entry: usize) -> usize {
         let value = self.tables[table][entry];
         if value & PRESENT != 0 {
-            return usize::try_from(((value & ADDRESS) - PAGE_TABLES_GPA) / PAGE).unwrap_or_default();
+            return usize::try_from(((value & ADDRESS) - self.base) / PAGE).unwrap_or_default();
         }
         self.tables.push([0; ENTRIES]);
         let new = self.tables.len() - 1;
-        self.tables[table][entry] = Self::address(new) | TABLE;
+        self.tables[table][entry] = self.address(new) | TABLE;
         new
     }
 
@@ -108,14 +110,15 @@ impl PageTables {
         }
     }
 
-    /// Builds the tables of a machine. `guest_image`: parts of the system block by virtual range and whether writable.
+    /// Builds the tables of a machine, to lie at `base`. `guest_image`: parts of the system block by virtual range and whether writable.
     pub fn build(
+        base: u64,
         layout: &Layout,
         image: &Image,
         guest_image: &[(u64, u64, bool)],
         files: &[FilePlace],
     ) -> Self {
-        let mut tables = Self { tables: vec![[0; ENTRIES]] };
+        let mut tables = Self { base, tables: vec![[0; ENTRIES]] };
         let system = |va: u64| va - SYSTEM_VA;
         tables.map_small(CPU_VA, system(CPU_VA), Rights::CPU);
         tables.map_small(BOOT_VA, system(BOOT_VA), Rights::DATA);
@@ -150,7 +153,12 @@ impl PageTables {
     /// Physical address of the entry that maps the large page at an address of the window.
     pub fn entry_gpa(&mut self, va: u64) -> u64 {
         let (directory, entry) = self.directory(va);
-        Self::address(directory) + 8 * entry as u64
+        self.address(directory) + 8 * entry as u64
+    }
+
+    /// Physical address of the root.
+    pub fn root(&self) -> u64 {
+        self.base
     }
 
     /// Size in memory.
@@ -183,7 +191,7 @@ mod tests {
             if entry & LARGE != 0 {
                 return Some(((entry & ADDRESS) + va % LARGE_PAGE, entry));
             }
-            table = usize::try_from(((entry & ADDRESS) - PAGE_TABLES_GPA) / PAGE).unwrap();
+            table = usize::try_from(((entry & ADDRESS) - tables.base) / PAGE).unwrap();
         }
         None
     }
@@ -207,7 +215,7 @@ mod tests {
         };
         let image = Image { segments: vec![text, data], entry: 0x40_0000, phdr: 0, phnum: 2, size: 0x3000 };
         let layout = Layout::new(&image, 256 << 20, LARGE_PAGE).unwrap();
-        let tables = PageTables::build(&layout, &image, &[], &[]);
+        let tables = PageTables::build(crate::layout::PAGE_TABLES_GPA, &layout, &image, &[], &[]);
         (layout, tables)
     }
 

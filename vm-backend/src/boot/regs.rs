@@ -4,7 +4,6 @@ use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use vm_abi::CPU_VA;
 
 use super::tables;
-use crate::layout::PAGE_TABLES_GPA;
 
 // Control registers (Intel SDM vol. 3, 2.5) and EFER (2.2.1).
 const CR0_PE: u64 = 1;
@@ -57,8 +56,8 @@ fn segment(selector: u16, kind: u8, dpl: u8, long: bool) -> kvm_segment {
     }
 }
 
-/// Segments, control registers and tables, over what KVM had.
-pub fn sregs(mut sregs: kvm_sregs, features: Features) -> kvm_sregs {
+/// Segments, control registers and tables, over what KVM had. `root`: physical address of the first page table.
+pub fn sregs(mut sregs: kvm_sregs, root: u64, features: Features) -> kvm_sregs {
     /// Code: execute, read, accessed. Data: read, write, accessed.
     const CODE: u8 = 11;
     const DATA: u8 = 3;
@@ -85,7 +84,7 @@ pub fn sregs(mut sregs: kvm_sregs, features: Features) -> kvm_sregs {
     sregs.idt.base = CPU_VA + tables::IDT_OFFSET;
     sregs.idt.limit = tables::IDT_LIMIT;
     sregs.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
-    sregs.cr3 = PAGE_TABLES_GPA;
+    sregs.cr3 = root;
     sregs.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
     if features.fsgsbase {
         sregs.cr4 |= CR4_FSGSBASE;

@@ -15,8 +15,9 @@ use nix::unistd::Pid;
 
 use crate::clock::monotonic_ns;
 use crate::config::Stdio;
+use crate::probe;
 use crate::report::{Failure, Report, Step};
-use crate::vm::{Vm, open_kvm};
+use crate::vm::Vm;
 use memory::Memory;
 use vcpu::Vcpu;
 
@@ -69,7 +70,7 @@ fn run(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> Result<i32, F
     let phase = |phase: Phase| report.phase(phase as usize, monotonic_ns());
     detach(vm, stdio, parent).map_err(at(Step::Detach))?;
     phase(Phase::Monitor);
-    let kvm = open_kvm().map_err(|detail| Failure { step: Some(Step::Open), detail, address: 0 })?;
+    let kvm = probe::open().map_err(|_| at(Step::Open)(io::Error::last_os_error()))?;
     phase(Phase::Open);
     let fd = kvm.create_vm().map_err(|e| at(Step::CreateVm)(e.into()))?;
     if vm.layout.memory <= APIC_GPA {
@@ -109,16 +110,8 @@ fn detach(vm: &Vm, stdio: Stdio<'_>, parent: Pid) -> io::Result<()> {
     }
     reset_signals()?;
     install_stdio(stdio)?;
-    let mut keep: Vec<c_uint> = vm
-        .files
-        .iter()
-        .map(|(file, _)| file.as_raw_fd())
-        .chain([vm.program.as_raw_fd(), vm.template.raw_fd()])
-        .filter_map(|fd| c_uint::try_from(fd).ok())
-        .collect();
-    keep.sort_unstable();
     let mut from = 3;
-    for fd in keep {
+    for fd in vm.keep.iter().filter_map(|fd| c_uint::try_from(*fd).ok()) {
         if fd > from {
             close_range(from, fd - 1)?;
         }

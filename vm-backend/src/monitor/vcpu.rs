@@ -63,7 +63,7 @@ impl Vcpu {
         if let Some(table) = &vm.cpu.table {
             fd.set_cpuid2(table).map_err(failed)?;
         }
-        let sregs = regs::sregs(fd.get_sregs().map_err(failed)?, vm.cpu.features);
+        let sregs = regs::sregs(fd.get_sregs().map_err(failed)?, vm.template.root, vm.cpu.features);
         fd.set_sregs(&sregs).map_err(failed)?;
         if let Some(value) = vm.cpu.xcr0 {
             let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..kvm_xcrs::default() };
