@@ -121,6 +121,18 @@ impl Observed {
         }
     }
 
+    /// From the start to the first byte of output; 0 where there was none.
+    #[must_use]
+    pub fn ready(&self) -> u64 {
+        self.ready_ns.map_or(0, |ready| ready.saturating_sub(self.start_ns))
+    }
+
+    /// From the start to nothing being left.
+    #[must_use]
+    pub fn exit(&self) -> u64 {
+        self.end.gone_ns.saturating_sub(self.start_ns)
+    }
+
     /// The lines of the output, each with the instant at which its end was seen.
     pub fn for_each_line(&self, mut sink: impl FnMut(u64, Line<'_>)) {
         let mut parser = Parser::new();

@@ -11,9 +11,11 @@ use crate::progress::Progress;
 use crate::record::RunInfo;
 use crate::report;
 use crate::runner::Observer;
+use crate::sealed;
 use crate::signals::Interrupts;
 use crate::store::Recording;
 use crate::summary::summarise;
+use crate::target::TargetKind;
 use crate::utc::Utc;
 
 mod keep;
@@ -149,6 +151,7 @@ fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
         }),
         digests: crate::record::Digests {
             workload: Some(selection.image.digest.clone()),
+            guest: selection.takes_part(TargetKind::Microvm).then(|| sealed::digest(vm_backend::guest_elf())),
             ..crate::record::Digests::default()
         },
         warnings,

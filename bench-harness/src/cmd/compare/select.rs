@@ -61,6 +61,10 @@ impl Selection {
         Ok(Self { participants, skipped, experiments, workloads, image, startup, idle, user })
     }
 
+    pub(super) fn takes_part(&self, kind: TargetKind) -> bool {
+        self.participants.iter().any(|participant| participant.target.kind() == kind)
+    }
+
     /// Rows for the targets that take no part, so that a recording has no silent gaps.
     pub(super) fn keep_skipped(&self, sink: &mut dyn Sink) -> Result<(), Stop> {
         let mut rows = Vec::new();
