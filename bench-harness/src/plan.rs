@@ -52,12 +52,27 @@ pub struct Effort {
     pub warmup_blocks: u32,
     /// Native duration that one repetition of an overhead workload is calibrated to.
     pub overhead_repetition: Duration,
-    /// An experiment starts no new block once it took this long; three blocks are always made.
+    /// Time for the three experiments together. One starts no new block once its [part](Effort::budget_of) is used up.
     pub budget: Duration,
 }
 
 /// Blocks that are made even where the time budget is used up: fewer give no interval.
-pub const LEAST_BLOCKS: u32 = 3;
+pub const LEAST_BLOCKS: u32 = 6;
+const _: () = assert!(LEAST_BLOCKS as usize >= crate::stats::MIN_FOR_INTERVAL);
+
+impl Effort {
+    /// Time for one experiment: most of it goes to the overhead, whose launches are long.
+    #[must_use]
+    pub fn budget_of(&self, experiment: Experiment) -> Duration {
+        self.budget
+            * match experiment {
+                Experiment::Startup => 2,
+                Experiment::Memory => 2,
+                Experiment::Overhead => 11,
+            }
+            / 15
+    }
+}
 
 impl Profile {
     /// What this profile does.
@@ -66,13 +81,13 @@ impl Profile {
         match self {
             Self::Quick => Effort {
                 startup_blocks: 120,
-                memory_blocks: 5,
+                memory_blocks: 7,
                 marginal_rounds: 6,
                 marginal_instances: 32,
                 overhead_blocks: 10,
                 warmup_blocks: 1,
                 overhead_repetition: Duration::from_millis(20),
-                budget: Duration::from_secs(24),
+                budget: Duration::from_secs(45),
             },
             Self::Standard => Effort {
                 startup_blocks: 500,
@@ -82,7 +97,7 @@ impl Profile {
                 overhead_blocks: 40,
                 warmup_blocks: 2,
                 overhead_repetition: Duration::from_millis(50),
-                budget: Duration::from_secs(300),
+                budget: Duration::from_secs(600),
             },
             Self::Thorough => Effort {
                 startup_blocks: 3_000,
@@ -92,7 +107,7 @@ impl Profile {
                 overhead_blocks: 100,
                 warmup_blocks: 3,
                 overhead_repetition: Duration::from_millis(200),
-                budget: Duration::from_secs(1_800),
+                budget: Duration::from_secs(3_600),
             },
         }
     }

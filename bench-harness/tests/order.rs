@@ -56,7 +56,7 @@ impl Scenario {
             seed: self.seed,
             effort,
             mem_mib: 64,
-            observer: &mut Observer::new(None, Duration::from_millis(300)).expect("an observer"),
+            observer: &mut Observer::new(None, Duration::from_secs(2)).expect("an observer"),
             sink: &mut rows,
             progress: &mut Progress::silent(),
         };

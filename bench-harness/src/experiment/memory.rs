@@ -33,7 +33,9 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
     let began = Instant::now();
     let rounds = bench.effort.memory_blocks + bench.effort.marginal_rounds;
     for round in 0..rounds {
-        if round >= LEAST_BLOCKS && began.elapsed() > bench.effort.budget {
+        if round >= bench.effort.memory_blocks + LEAST_BLOCKS
+            && began.elapsed() > bench.effort.budget_of(Experiment::Memory)
+        {
             break;
         }
         let is_curve = round >= bench.effort.memory_blocks;

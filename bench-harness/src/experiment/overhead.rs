@@ -143,7 +143,9 @@ fn blocks(bench: &mut Bench<'_>, cells: &mut [Cell]) -> Result<(), Stop> {
     let blocks = bench.effort.warmup_blocks + bench.effort.overhead_blocks;
     let began = Instant::now();
     for block in 0..blocks {
-        if block >= bench.effort.warmup_blocks + LEAST_BLOCKS && began.elapsed() > bench.effort.budget {
+        if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
+            && began.elapsed() > bench.effort.budget_of(Experiment::Overhead)
+        {
             break;
         }
         let launches = cells.len() * bench.participants.len();

@@ -18,7 +18,9 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
     let blocks = bench.effort.warmup_blocks + bench.effort.startup_blocks;
     let began = Instant::now();
     for block in 0..blocks {
-        if block >= bench.effort.warmup_blocks + LEAST_BLOCKS && began.elapsed() > bench.effort.budget {
+        if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
+            && began.elapsed() > bench.effort.budget_of(Experiment::Startup)
+        {
             break;
         }
         for slot in plan::block(bench.seed, Experiment::Startup, block, 1, bench.participants.len()) {
