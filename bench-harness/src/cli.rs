@@ -103,7 +103,7 @@ pub struct CompareArgs {
     /// Seed of the order and of the intervals [default: taken from the clock, and recorded]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Folder of the recording; must not hold one yet [default: results/<UTC time>-<host>]
+    /// Folder of the recording; must not hold one yet [default: results/TIME-HOST, in UTC]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Memory of an instance: the virtual machine's size and the container's limit
