@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p container-backend`. First a table of all of them in turn (so that a disturbance meets each alike) with
 //! the phases and the ratio to the floor, then criterion's own figures of each by itself.
-#![allow(clippy::print_stdout, reason = "a bench talks")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench talks")]
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -276,5 +276,14 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench);
+/// Criterion draws with plotters, which in this workspace is built to bring its own font instead of searching the machine
+/// for one: it must be given one, under the name that criterion asks for.
+fn font(_: &mut Criterion) {
+    use plotters::style::{FontStyle, register_font};
+    if register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_err() {
+        eprintln!("the font for criterion's charts cannot be read");
+    }
+}
+
+criterion_group!(benches, font, bench);
 criterion_main!(benches);

@@ -112,5 +112,14 @@ fn bench(c: &mut Criterion) {
     phases.print();
 }
 
-criterion_group!(benches, bench);
+/// Criterion draws with plotters, which in this workspace is built to bring its own font instead of searching the machine
+/// for one: it must be given one, under the name that criterion asks for.
+fn font(_: &mut Criterion) {
+    use plotters::style::{FontStyle, register_font};
+    if register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_err() {
+        eprintln!("the font for criterion's charts cannot be read");
+    }
+}
+
+criterion_group!(benches, font, bench);
 criterion_main!(benches);

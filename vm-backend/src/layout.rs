@@ -132,7 +132,7 @@ impl Layout {
         let mut places = Vec::new();
         for (host, size) in sizes {
             let next =
-                offset.checked_add(up(size.min(FILES_SIZE).max(1), LARGE_PAGE)).filter(|n| *n <= FILES_SIZE);
+                offset.checked_add(up(size.clamp(1, FILES_SIZE), LARGE_PAGE)).filter(|n| *n <= FILES_SIZE);
             let next = next.ok_or(ConfigError::FilesTooLarge { limit: FILES_SIZE >> 30 })?;
             places.push(FilePlace { host, va: FILES_VA + offset, gpa: gpa + offset, size });
             offset = next;

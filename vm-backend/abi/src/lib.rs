@@ -120,7 +120,7 @@ pub mod op {
     pub const POLL: u64 = 8;
     /// Make a file of the table readable at its address: index. Result: 0 or a negative errno.
     pub const OPEN_FILE: u64 = 9;
-    /// Fresh random bytes into [`Boot::random`]. Result: 0 or a negative errno.
+    /// Fresh random bytes into [`super::Boot::random`]. Result: 0 or a negative errno.
     pub const RANDOM: u64 = 10;
     /// Set the base of a segment, where the CPU lacks wrfsbase: 0 for FS or 1 for GS, base. Result: 0.
     pub const SET_BASE: u64 = 11;

@@ -48,7 +48,11 @@ pub const USER_RFLAGS: u64 = 0x2 | 1 << 9 | 3 << 12;
 const GDT: [u64; 8] =
     [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0, 0, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff, 0];
 
-struct Page([u8; PAGE as usize]);
+/// [`PAGE`] as a length.
+const PAGE_LEN: usize = 4096;
+const _: () = assert!(PAGE_LEN as u64 == PAGE);
+
+struct Page([u8; PAGE_LEN]);
 
 impl Page {
     fn put(&mut self, at: u64, bytes: &[u8]) {
@@ -71,7 +75,7 @@ fn relative(target: u64, end_of_instruction: u64) -> Result<[u8; 4], Error> {
 
 /// Builds the page.
 pub fn cpu_page(guest: &Header) -> Result<Box<[u8]>, Error> {
-    let mut page = Page([0; PAGE as usize]);
+    let mut page = Page([0; PAGE_LEN]);
     for (i, entry) in (0u64..).zip(GDT) {
         page.put_u64(8 * i, entry);
     }
@@ -117,18 +121,18 @@ pub const fn has_error_code(vector: u16) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }
 
+// The parts of the page do not overlap.
+const _: () = {
+    assert!((GDT_LIMIT as u64) < TSS_OFFSET);
+    assert!(TSS_OFFSET + (TSS_LIMIT as u64) < SYSCALL_STUB);
+    assert!(SYSCALL_STUB + 16 <= RETURN_FRAME && RETURN_FRAME + 40 <= IDT_OFFSET);
+    assert!(IDT_OFFSET + (IDT_LIMIT as u64) < EXCEPTION_STUBS);
+    assert!(EXCEPTION_STUBS + EXCEPTION_STUB_SIZE * (port::EXCEPTIONS as u64) < PAGE - 256);
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_parts_of_the_cpu_page_do_not_overlap() {
-        assert!(u64::from(GDT_LIMIT) < TSS_OFFSET);
-        assert!(TSS_OFFSET + u64::from(TSS_LIMIT) < SYSCALL_STUB);
-        assert!(SYSCALL_STUB + 16 <= RETURN_FRAME && RETURN_FRAME + 40 <= IDT_OFFSET);
-        assert!(IDT_OFFSET + u64::from(IDT_LIMIT) < EXCEPTION_STUBS);
-        assert!(EXCEPTION_STUBS + EXCEPTION_STUB_SIZE * u64::from(port::EXCEPTIONS) < PAGE - 256);
-    }
 
     #[test]
     fn a_symbol_out_of_reach_is_an_error() {
