@@ -107,6 +107,7 @@ impl Subject {
             mem_mib: Some(mem_mib),
             pids: Some(PIDS),
             files: Vec::new(),
+            once: false,
         }
     }
 

@@ -10,6 +10,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::capabilities::CapHeader;
+use crate::network::Maker;
 use crate::plan::{Op, TREE_SLOTS};
 use crate::sys::{self, Ret, call, flags};
 use crate::timeline::Phase;
@@ -84,6 +85,8 @@ pub(crate) struct Start<'a> {
     pub(crate) joins: &'a [RawFd],
     /// A pidfd of the caller.
     pub(crate) caller: RawFd,
+    /// Who makes the network namespace, if not the clone.
+    pub(crate) network: Option<&'a Maker>,
     pub(crate) shared: &'a Shared,
 }
 
@@ -207,6 +210,7 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
         }
         Op::PivotRoot => sys!(SYS_pivot_root, sys::path(c"."), sys::path(c".")),
         Op::DetachOldRoot => sys!(SYS_umount2, sys::path(c"."), flags(libc::MNT_DETACH)),
+        Op::EnterNetwork => start.network.map_or(Ok(0), Maker::enter),
         Op::NewSession => match sys!(SYS_setsid) {
             // The child of a fresh PID namespace may already be the leader of session 0's group there: it has what it wants.
             Err(libc::EPERM) => Ok(0),
@@ -223,7 +227,10 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
             sys!(SYS_capset, header, data.as_ptr() as usize)
         }
         Op::NoNewPrivs => sys!(SYS_prctl, flags(libc::PR_SET_NO_NEW_PRIVS), 1),
-        Op::DieWithCaller => sys!(SYS_prctl, flags(libc::PR_SET_PDEATHSIG), flags(libc::SIGKILL)),
+        Op::DieWithCaller(die) => {
+            let signal = if *die { libc::SIGKILL } else { 0 };
+            sys!(SYS_prctl, flags(libc::PR_SET_PDEATHSIG), flags(signal))
+        }
         Op::CallerAlive => {
             let mut poll = libc::pollfd { fd: start.caller, events: libc::POLLIN, revents: 0 };
             // A pidfd is readable when its process has ended.

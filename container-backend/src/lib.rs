@@ -74,6 +74,7 @@ mod config;
 mod error;
 mod idmap;
 mod isolation;
+mod network;
 mod plan;
 mod prepare;
 mod probe;

@@ -53,6 +53,8 @@ pub(crate) enum Op {
     PivotRoot,
     /// umount2(".", MNT_DETACH): takes the old root off the stack.
     DetachOldRoot,
+    /// Enters the network namespace that a [`Maker`](crate::network::Maker) has made, where there is one.
+    EnterNetwork,
     /// setsid(2).
     NewSession,
     /// Takes capabilities out of the bounding set, one prctl(2) each.
@@ -62,7 +64,7 @@ pub(crate) enum Op {
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivs,
     /// `PR_SET_PDEATHSIG`, after the last change of credentials, which would clear it.
-    DieWithCaller,
+    DieWithCaller(bool),
     /// Ends the child if the caller has died before `DieWithCaller` could see it.
     CallerAlive,
     /// Puts this instance's descriptors in the places of stdin, stdout and stderr.
@@ -102,11 +104,12 @@ impl fmt::Display for Op {
             Self::Mknod { path, .. } => write!(f, "make the node {}", show(path)),
             Self::PivotRoot => f.write_str("pivot to the new root"),
             Self::DetachOldRoot => f.write_str("detach the old root"),
+            Self::EnterNetwork => f.write_str("make a network namespace and enter it"),
             Self::NewSession => f.write_str("start a new session"),
             Self::DropBounding(_) => f.write_str("drop capabilities from the bounding set"),
             Self::Capabilities(_) => f.write_str("set capabilities"),
             Self::NoNewPrivs => f.write_str("set no_new_privs"),
-            Self::DieWithCaller => f.write_str("set the parent death signal"),
+            Self::DieWithCaller(_) => f.write_str("set the parent death signal"),
             Self::CallerAlive => f.write_str("see whether the caller is alive"),
             Self::Stdio => f.write_str("place the standard streams"),
             Self::CloseOthers => f.write_str("mark descriptors close-on-exec"),

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::capabilities::{cap_data, dropped, kept_mask};
 use crate::cgroup::GroupPlan;
@@ -14,6 +15,7 @@ use crate::config::{Config, Program};
 use crate::error::PrepareError;
 use crate::idmap;
 use crate::isolation::{Isolation, Layer};
+use crate::network::Maker;
 use crate::plan::Op;
 use crate::rootfs::{self, PROGRAM};
 use crate::seccomp;
@@ -68,6 +70,10 @@ pub struct Prepared {
     pub(crate) stacks: Stacks,
     pub(crate) groups: Option<GroupPlan>,
     pub(crate) usage: bool,
+    /// Whether the network namespace is made by a [`Maker`] and not by the clone.
+    pub(crate) network_beside: bool,
+    /// One that is at work already, for the first start.
+    pub(crate) maker: Mutex<Option<Maker>>,
     limits_unavailable: Option<String>,
 }
 
@@ -78,10 +84,13 @@ const _: () = {
 };
 
 impl Prepared {
-    pub(crate) fn new(config: Config) -> Result<Self, PrepareError> {
+    pub(crate) fn new(mut config: Config) -> Result<Self, PrepareError> {
         // SAFETY: geteuid takes nothing and cannot fail.
         let is_root = unsafe { libc::geteuid() } == 0;
         let isolation = config.isolation.effective(is_root);
+        let stacks = Stacks::default();
+        config.network_beside &= Maker::is_useful(isolation);
+        let maker = if config.network_beside && config.start_soon { Maker::start(&stacks) } else { None };
         let program = find_program(&config.program, isolation)?;
         let name = config.arg0.clone().unwrap_or_else(|| program.name());
         let mut argv = vec![c_string("the program's name", name)?];
@@ -104,7 +113,10 @@ impl Prepared {
             }
         };
         let ops = steps(&config, isolation, &program, groups.is_some())?;
-        let clone_flags = clone_flags(isolation, groups.is_some());
+        let mut clone_flags = clone_flags(isolation, groups.is_some());
+        if config.network_beside {
+            clone_flags &= !libc::CLONE_NEWNET;
+        }
         let executable = match program {
             Found::Path(_) if isolation.has(Layer::Mount) => Executable::Path(CString::from(PROGRAM)),
             Found::Path(path) => Executable::Path(c_string("the program's path", path.into_os_string())?),
@@ -124,7 +136,9 @@ impl Prepared {
             envp: Strings::new(envp),
             null: open_null()?,
             caller: open_caller()?,
-            stacks: Stacks::default(),
+            stacks,
+            network_beside: config.network_beside,
+            maker: Mutex::new(maker),
             groups,
             usage: config.usage,
             limits_unavailable,
@@ -153,8 +167,9 @@ impl Prepared {
     #[cfg(test)]
     pub(crate) fn in_group(&mut self, config: &Config) -> Result<(), PrepareError> {
         let program = find_program(&config.program, self.isolation)?;
-        self.ops = steps(config, self.isolation, &program, true)?;
-        self.clone_flags = clone_flags(self.isolation, true);
+        let config = config.clone().network_beside(self.network_beside);
+        self.ops = steps(&config, self.isolation, &program, true)?;
+        self.clone_flags = clone_flags(self.isolation, true) & (self.clone_flags | !libc::CLONE_NEWNET);
         Ok(())
     }
 
@@ -230,6 +245,11 @@ fn steps(
         ops.extend(rootfs::pivot());
         mark(&mut ops, Phase::Pivot);
     }
+    if config.network_beside {
+        // Who makes the namespace dies with the caller: so must the child that waits for it.
+        ops.extend([Op::DieWithCaller(true), Op::CallerAlive, Op::EnterNetwork]);
+        mark(&mut ops, Phase::Network);
+    }
     if has(Layer::Session) {
         ops.push(Op::NewSession);
     }
@@ -249,7 +269,9 @@ fn steps(
         ops.push(Op::NoNewPrivs);
     }
     if config.die_with_caller {
-        ops.extend([Op::DieWithCaller, Op::CallerAlive]);
+        ops.extend([Op::DieWithCaller(true), Op::CallerAlive]);
+    } else if config.network_beside {
+        ops.push(Op::DieWithCaller(false));
     }
     ops.extend(late);
     Ok(ops)

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::PoisonError;
 
 use crate::child::{self, Exec, Fate, Shared, Start};
 use crate::config::{Stdio, Stream};
 use crate::error::SpawnError;
 use crate::isolation::Layer;
+use crate::network::Maker;
 use crate::plan::Op;
 use crate::prepare::{Prepared, duplicate_above_stdio};
 use crate::process::{self, Process};
@@ -35,6 +37,7 @@ impl Prepared {
     }
 
     fn start(&self, stdio: Stdio<'_>, exec: Exec) -> Result<Process, SpawnError> {
+        let maker = self.network_maker();
         let mut group = self.groups.as_ref().map(|plan| plan.make()).transpose()?;
         let cgroup_made_ns = group.as_ref().map(|_| monotonic_ns());
         let streams = Streams::new(self, stdio)?;
@@ -48,10 +51,15 @@ impl Prepared {
             stdio: streams.fds,
             joins: &joins,
             caller: self.caller.as_raw_fd(),
+            network: maker.as_ref(),
             shared: &shared,
         };
         let clone_into = group.as_ref().and_then(|group| group.clone_into());
-        let (pid, pidfd, executed_ns) = self.clone_child(&start, clone_into)?;
+        let cloned = self.clone_child(&start, clone_into);
+        if let Some(maker) = maker {
+            maker.finish(&self.stacks);
+        }
+        let (pid, pidfd, executed_ns) = cloned?;
         let fate = shared.fate();
         if fate != Fate::Executed {
             process::reap(pid, &pidfd);
@@ -65,6 +73,15 @@ impl Prepared {
         Ok(Process::new(pid, pidfd, timeline, group, self.usage, whole_kill))
     }
 
+    /// Whoever makes the network namespace beside this start; `None` where the clone does it, or there is none.
+    fn network_maker(&self) -> Option<Maker> {
+        if !self.network_beside {
+            return None;
+        }
+        let early = self.maker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        early.or_else(|| Maker::start(&self.stacks))
+    }
+
     /// The clone itself, with all signals blocked. Returns when the child executes, or has ended.
     fn clone_child(
         &self,
@@ -75,7 +92,10 @@ impl Prepared {
         let mut pidfd: RawFd = -1;
         // SAFETY: all zero is a valid clone_args.
         let mut args: CloneArgs = unsafe { std::mem::zeroed() };
-        let shared = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | self.clone_flags;
+        let mut shared = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | self.clone_flags;
+        if self.network_beside && start.network.is_none() {
+            shared |= libc::CLONE_NEWNET;
+        }
         args.flags = u64::from(shared.cast_unsigned()) | CLONE_CLEAR_SIGHAND;
         args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
         args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
@@ -157,12 +177,12 @@ impl Streams {
 }
 
 /// All signals blocked in this thread until dropped, those that the C library keeps for itself included.
-struct SignalsBlocked {
+pub(crate) struct SignalsBlocked {
     before: u64,
 }
 
 impl SignalsBlocked {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut blocked = Self { before: 0 };
         let all = u64::MAX;
         mask(libc::SIG_BLOCK, &all, Some(&mut blocked.before));

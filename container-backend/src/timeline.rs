@@ -16,6 +16,8 @@ pub enum Phase {
     Mounts,
     /// The old root is gone.
     Pivot,
+    /// The child is in its network namespace, where that is made beside the other steps: what it still had to wait for it.
+    Network,
     /// Privileges are dropped and the program's image has replaced the child's: the caller runs again.
     Exec,
 }
@@ -30,13 +32,14 @@ impl Phase {
             Self::Cgroup => "cgroup",
             Self::Mounts => "mounts",
             Self::Pivot => "pivot",
+            Self::Network => "network",
             Self::Exec => "exec",
         }
     }
 
     /// All phases in order.
-    pub const ALL: [Self; 6] =
-        [Self::Clone, Self::Namespaces, Self::Cgroup, Self::Mounts, Self::Pivot, Self::Exec];
+    pub const ALL: [Self; 7] =
+        [Self::Clone, Self::Namespaces, Self::Cgroup, Self::Mounts, Self::Pivot, Self::Network, Self::Exec];
 }
 
 /// When each phase of one start ended, as `CLOCK_MONOTONIC` nanoseconds.

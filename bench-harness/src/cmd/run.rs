@@ -35,6 +35,7 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         mem_mib,
         pids: None,
         files: args.file.iter().map(|pair| file_pair(pair)).collect::<Result<_, _>>()?,
+        once: true,
     };
     signals::kill_child_on_interrupt().map_err(HarnessError::Signals)?;
     let failed = |source| HarnessError::Launch { target: args.target.name(), source };

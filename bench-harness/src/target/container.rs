@@ -51,7 +51,7 @@ impl Target for Container {
         if let Some(pids) = launch.pids {
             limits = limits.pids(pids);
         }
-        prepare(config(launch).isolation(Isolation::container()).limits(limits))
+        prepare(config(launch).isolation(Isolation::container()).limits(limits).start_soon(launch.once))
     }
 }
 

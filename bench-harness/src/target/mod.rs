@@ -125,6 +125,8 @@ pub struct Launch {
     pub pids: Option<u64>,
     /// Files of the host to be seen by the program: (path on the host, absolute path for the program).
     pub files: Vec<(PathBuf, PathBuf)>,
+    /// Whether it is started once and at once, as by `run`: what an instance needs first may then begin with `prepare`.
+    pub once: bool,
 }
 
 /// Environment of the program, the same in every target: its size moves the stack, and with it the timings

@@ -1,0 +1,219 @@
+//! A network namespace made beside the rest of a start.
+//!
+//! On some hosts a network namespace takes longer to make than everything else of a container together (each network
+//! module of the kernel sets up its part of it). Nothing else of the start waits for it but the program itself, so a
+//! thread makes it while the child builds its root, and the child enters it last.
+//!
+//! ```text
+//! caller      Maker::start ... clone3 ........................ exec, Maker dropped: the thread has ended
+//! thread          unshare(NEWNET), says so ... waits ... ends
+//! child                               mounts, pivot ... setns(thread's pidfd), says so, exec
+//! ```
+//!
+//! The thread is made by the system call, not by the C library: nothing is allocated for it but its stack. It runs on that
+//! stack alone and touches nothing of the thread whose storage it shares, as the child does (see [`crate::child`]).
+
+use std::ffi::c_void;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use crate::isolation::{Isolation, Layer};
+use crate::spawn::SignalsBlocked;
+use crate::stack::{Stack, Stacks};
+use crate::sys::{self, CloneArgs, Ret, call, flags};
+
+/// What the two sides tell each other: the namespace is not there yet; it is there; it is no longer needed. Any other value
+/// is the errno for which it could not be made.
+const MAKING: u32 = 0;
+const MADE: u32 = u32::MAX;
+const RELEASED: u32 = u32::MAX - 1;
+
+/// Set where the kernel has refused a descriptor for a thread (before Linux 6.9): no use to ask again.
+static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
+
+/// The memory that maker, caller and child share.
+#[derive(Debug, Default)]
+struct State {
+    /// One of the values above; a futex.
+    said: AtomicU32,
+    /// The thread's number, zeroed by the kernel when it has ended; a futex.
+    thread: AtomicU32,
+}
+
+/// A thread that makes one network namespace and keeps it until a child has entered it.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    state: Box<State>,
+    pidfd: OwnedFd,
+    stack: Option<Stack>,
+}
+
+impl Maker {
+    /// Whether a namespace made beside the rest is what these layers need: not in a user namespace, which must be there first
+    /// to own it, and not on a single CPU.
+    pub(crate) fn is_useful(isolation: Isolation) -> bool {
+        isolation.has(Layer::Net) && !isolation.has(Layer::User) && other_cpus().is_some()
+    }
+
+    /// Sets a thread to work; `None` where this cannot be done, and the clone must make the namespace.
+    pub(crate) fn start(stacks: &Stacks) -> Option<Self> {
+        if UNSUPPORTED.load(Relaxed) {
+            return None;
+        }
+        let stack = stacks.take().ok()?;
+        let state = Box::<State>::default();
+        let mut pidfd: RawFd = -1;
+        // SAFETY: all zero is a valid clone_args.
+        let mut args: CloneArgs = unsafe { std::mem::zeroed() };
+        let thread =
+            libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD | libc::CLONE_FS | libc::CLONE_FILES;
+        let known = libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
+        args.flags = u64::from((thread | known).cast_unsigned());
+        args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
+        args.parent_tid = state.thread.as_ptr() as u64;
+        args.child_tid = args.parent_tid;
+        (args.stack, args.stack_size) = stack.range();
+        // A signal for the process must not be taken by a thread that the C library does not know.
+        let blocked = SignalsBlocked::new();
+        // SAFETY: the stack is this thread's own until `drop` has seen it end; `make` is fit to run so; `state` is on the
+        // heap and outlives the thread for the same reason.
+        let made = unsafe { sys::clone3(&args, make, std::ptr::from_ref::<State>(&state).cast()) };
+        drop(blocked);
+        if let Err(errno) = made {
+            // EAGAIN (no room for a thread) may pass; EINVAL does not.
+            UNSUPPORTED.fetch_or(errno == libc::EINVAL, Relaxed);
+            stacks.give_back(stack);
+            return None;
+        }
+        // Some schedulers put a new thread behind its maker on the same CPU, to let the others sleep.
+        if let (Some(cpus), Ok(thread)) = (other_cpus(), made) {
+            let size = size_of::<libc::cpu_set_t>();
+            // SAFETY: a set with its size. Where it is refused, the thread runs where it is.
+            unsafe {
+                sys::attempt(
+                    libc::SYS_sched_setaffinity,
+                    [thread, size, (&raw const cpus) as usize, 0, 0, 0],
+                );
+            }
+        }
+        // SAFETY: CLONE_PIDFD has stored a fresh descriptor, since the clone succeeded.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        Some(Self { state, pidfd, stack: Some(stack) })
+    }
+
+    /// Enters the namespace, as soon as it is there. Called by the child.
+    pub(crate) fn enter(&self) -> Ret {
+        loop {
+            match self.state.said.load(Acquire) {
+                MAKING => wait(&self.state.said, MAKING),
+                MADE => break,
+                errno => return Err(i32::try_from(errno).unwrap_or(libc::EIO)),
+            }
+        }
+        let fd = sys::fd(self.pidfd.as_raw_fd());
+        // SAFETY: setns takes numbers only.
+        let entered = unsafe { call(libc::SYS_setns, [fd, flags(libc::CLONE_NEWNET), 0, 0, 0, 0]) };
+        self.release();
+        entered
+    }
+
+    fn release(&self) {
+        self.state.said.store(RELEASED, Release);
+        wake(&self.state.said);
+    }
+
+    /// Waits for the thread's end, and gives its stack back.
+    pub(crate) fn finish(mut self, stacks: &Stacks) {
+        self.end();
+        if let Some(stack) = self.stack.take() {
+            stacks.give_back(stack);
+        }
+    }
+
+    fn end(&self) {
+        // The thread may not have come to its namespace yet: it may overwrite the word, so it is said until it has ended.
+        loop {
+            match self.state.thread.load(Acquire) {
+                0 => return,
+                thread => {
+                    if self.state.said.load(Acquire) == MADE {
+                        self.release();
+                    }
+                    if self.state.said.load(Acquire) == MAKING {
+                        wait(&self.state.said, MAKING);
+                    } else {
+                        wait_shared(&self.state.thread, thread);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The CPUs that the caller may use, but for the one that it is on; `None` if there is no other.
+fn other_cpus() -> Option<libc::cpu_set_t> {
+    // SAFETY: all zero is an empty set.
+    let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a set to be written to, with its size.
+    let known = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut cpus) } == 0;
+    // SAFETY: takes nothing.
+    let current = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
+    // SAFETY: both change and read the set; a number that is out of its bounds is refused by the line before.
+    let several = known
+        && current < CPUS
+        && unsafe {
+            libc::CPU_CLR(current, &mut cpus);
+            libc::CPU_COUNT(&cpus) > 0
+        };
+    several.then_some(cpus)
+}
+
+/// CPUs in a `cpu_set_t`.
+const CPUS: usize = 8 * size_of::<libc::cpu_set_t>();
+
+/// The thread.
+unsafe extern "C" fn make(state: *const c_void) -> ! {
+    // SAFETY: `Maker::start` passes its `State`, which lives until this thread has ended.
+    let state = unsafe { &*state.cast::<State>() };
+    // SAFETY: a number; a thread of its own namespaces is no other thread's matter.
+    let made = unsafe { call(libc::SYS_unshare, [flags(libc::CLONE_NEWNET), 0, 0, 0, 0, 0]) };
+    let said = made.map_or_else(i32::cast_unsigned, |_| MADE);
+    state.said.store(said, Release);
+    wake(&state.said);
+    while state.said.load(Acquire) == MADE {
+        wait(&state.said, MADE);
+    }
+    loop {
+        // SAFETY: ends this thread alone and does not return. The kernel zeroes `state.thread` after that.
+        unsafe { sys::attempt(libc::SYS_exit, [0; 6]) };
+    }
+}
+
+/// Sleeps until the word is woken, unless it is no longer `value`.
+fn wait(word: &AtomicU32, value: u32) {
+    futex(word, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value);
+}
+
+/// As [`wait`], for the word that the kernel itself wakes, which it does for all processes.
+fn wait_shared(word: &AtomicU32, value: u32) {
+    futex(word, libc::FUTEX_WAIT, value);
+}
+
+/// Wakes all that sleep on the word.
+fn wake(word: &AtomicU32) {
+    futex(word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX.cast_unsigned());
+}
+
+fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
+    // SAFETY: a live word of 4 bytes; no timeout, no second word. An interrupted or needless wait is seen by the callers'
+    // loops.
+    unsafe {
+        sys::attempt(libc::SYS_futex, [word.as_ptr() as usize, flags(operation), value as usize, 0, 0, 0])
+    };
+}
