@@ -4,7 +4,7 @@
 //! static program makes, in ring 3, and leaves the machine only for what it cannot do by itself. One monitor process
 //! holds one machine. `DESIGN.md` has the memory map, the way of a system call, and what is left out and why.
 //!
-//! Needs x86-64 Linux and a usable `/dev/kvm`; [`probe`] says whether there is one, and of which kind.
+//! Needs x86-64 Linux and a usable `/dev/kvm`; [`probe()`] says whether there is one, and of which kind.
 //!
 //! ```no_run
 //! use vm_backend::{Program, Status, Stdio, VmConfig};

@@ -36,8 +36,8 @@ impl fmt::Display for Virtualisation {
     }
 }
 
-/// The kind, from the CPU's own feature bits (Intel SDM: CPUID.1:ECX.VMX[5], bit 31 "hypervisor"; AMD APM:
-/// CPUID 8000_0001h ECX.SVM[2]). Only meaningful where a machine can be made.
+/// The kind, from the CPU's own feature bits (Intel SDM: CPUID.1:ECX bit 5 "VMX", bit 31 "hypervisor"; AMD APM:
+/// CPUID 8000_0001h ECX bit 2 "SVM"). Only meaningful where a machine can be made.
 pub fn virtualisation() -> Virtualisation {
     let basic = __cpuid(1).ecx;
     let extended = if __cpuid(0x8000_0000).eax > 0x8000_0000 { __cpuid(0x8000_0001).ecx } else { 0 };
