@@ -24,6 +24,8 @@ use crate::target::{End, Instance, LaunchError, Prepared, Status, Stdio};
 
 /// Output that one launch may print; more is a failure of the workload, and ends it.
 pub const OUTPUT_LIMIT: usize = 1 << 20;
+/// What is kept ready for it, touched beforehand: a pipe's capacity.
+const OUTPUT_USUAL: usize = 64 << 10;
 /// What is kept of standard error; more is refused to the program, as a full disk would.
 const STDERR_LIMIT: i64 = 16 << 10;
 /// Part of standard error that is quoted.
@@ -194,7 +196,7 @@ pub struct Observer {
     interrupts: Option<Interrupts>,
     timeout: Duration,
     stderr: File,
-    output: Box<[u8]>,
+    output: Vec<u8>,
     /// How much of `output` holds this launch's data.
     have: usize,
     /// `have` after each read, and when that read's data was seen.
@@ -218,8 +220,9 @@ impl Observer {
         ftruncate(&stderr, STDERR_LIMIT).map_err(observe("memory for standard error"))?;
         let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
         fcntl(&stderr, FcntlArg::F_ADD_SEALS(seals)).map_err(observe("limit for standard error"))?;
-        // Not zeros: those would be pages that are made only when first written, inside a measured window.
-        let output = vec![1; OUTPUT_LIMIT + 1].into_boxed_slice();
+        // Not zeros: those would be pages that are made only when first written, inside a measured window. No larger than
+        // what any workload says: a target that forks copies the entries of all our pages, and shares in their memory.
+        let output = vec![1; OUTPUT_USUAL];
         Ok(Self {
             interrupts,
             timeout,
@@ -356,6 +359,10 @@ impl Observer {
             }
             if self.have > OUTPUT_LIMIT {
                 return Err(LaunchFailure::Flood);
+            }
+            if self.have == self.output.len() {
+                // More than any workload of ours says; at most twice the limit.
+                self.output.resize(2 * self.have, 1);
             }
             match read(stdout, &mut self.output[self.have..]) {
                 Err(Errno::EINTR) => {}
