@@ -20,7 +20,7 @@ Exit codes:
     2  wrong usage
     3  the host cannot do what was asked
     4  a target or a workload failed
-    5  the measurement was too noisy to judge
+    5  the measurement was too noisy to judge (when gating)
   130  interrupted (128 + SIGINT; 143 for SIGTERM): what was measured is kept and reported";
 
 const RUN_HELP: &str = "\
@@ -41,11 +41,22 @@ const COMPARE_HELP: &str = "\
 Examples:
   bench-harness compare
   bench-harness compare --targets native,microvm --experiments startup --profile standard --seed 7
-  bench-harness compare --workload-bin ./my-server --out /tmp/mine -- --port 8080";
+  bench-harness compare --workload-bin ./my-server --out /tmp/mine -- --port 8080
+  bench-harness compare --baseline results/before --max-regression 5 --junit gate.xml";
 
 const REPORT_HELP: &str = "\
 Example:
   bench-harness report results/20260131T120000Z-myhost";
+
+const GATE_HELP: &str = "\
+Examples:
+  bench-harness gate results/before results/after
+  bench-harness gate before after --max-regression 3 --junit gate.xml --markdown \"$GITHUB_STEP_SUMMARY\"
+
+A figure regressed when the change is significant (rank test, after Holm), larger than --max-regression, and larger than
+the smallest effect that the launches on this host can resolve. Where the data could not have shown that, the gate says so (5)
+and how many more launches would. Judged are ready, exit, PSS, cgroup and time per operation; phases explain, they do not
+decide. Recordings of different hosts, kinds of KVM, workloads or digests are refused (3).";
 
 const LIST_HELP: &str = "\
 Example:
@@ -77,6 +88,9 @@ pub enum Command {
     /// Make summary, report and charts again from samples.csv and run.json
     #[command(after_help = format!("{REPORT_HELP}\n\n{EXIT_CODES}"))]
     Report(ReportArgs),
+    /// Judge whether anything got worse from one recording to the next
+    #[command(after_help = format!("{GATE_HELP}\n\n{EXIT_CODES}"))]
+    Gate(GateArgs),
     /// List what can be chosen
     #[command(after_help = format!("{LIST_HELP}\n\n{EXIT_CODES}"))]
     List(ListArgs),
@@ -115,9 +129,61 @@ pub struct CompareArgs {
     /// A static program of your own as the workload
     #[arg(long, value_name = "PATH")]
     pub workload_bin: Option<PathBuf>,
+    /// Recording to judge the new one against, as `gate` does
+    #[arg(long, value_name = "DIR")]
+    pub baseline: Option<PathBuf>,
+    /// How to judge
+    #[command(flatten)]
+    pub gate: GateOptions,
     /// Arguments of --workload-bin
     #[arg(last = true, value_name = "ARGS", requires = "workload_bin")]
     pub args: Vec<OsString>,
+}
+
+/// How a gate judges and where it writes.
+#[derive(Debug, Clone, Args)]
+pub struct GateOptions {
+    /// Largest regression that is allowed, in percent [default: 5]
+    #[arg(long, value_name = "PCT", value_parser = percent)]
+    pub max_regression: Option<f64>,
+    /// Compare even where host, kind of KVM, workload or digests differ
+    #[arg(long)]
+    pub force: bool,
+    /// Write the verdict to this file as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Add the verdict to this file as Markdown, for a job summary
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+}
+
+impl GateOptions {
+    /// Largest regression that is allowed, as a part. The default is a little more than what the placement of code and
+    /// stack can do by itself (Mytkowicz et al., ASPLOS 2009).
+    #[must_use]
+    pub fn allowed(&self) -> f64 {
+        self.max_regression.unwrap_or(0.05)
+    }
+
+    /// Whether any of them was given.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.max_regression.is_some() || self.force || self.junit.is_some() || self.markdown.is_some()
+    }
+}
+
+/// Options of `gate`.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// Folder of the recording from before
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// Folder of the recording to judge
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// How to judge
+    #[command(flatten)]
+    pub options: GateOptions,
 }
 
 /// Options of `run`.
@@ -269,4 +335,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
         return Err("must be more than 0".into());
     }
     Duration::try_from_secs_f64(value).map_err(|error| error.to_string())
+}
+
+/// A percentage, as a part.
+fn percent(text: &str) -> Result<f64, String> {
+    let value: f64 =
+        text.trim_end_matches('%').parse().map_err(|_| String::from("not a number of percent"))?;
+    // Written so that NaN is refused, too.
+    if value > 0.0 && value <= 1_000.0 {
+        Ok(value / 100.0)
+    } else {
+        Err("must be more than 0 and at most 1000".into())
+    }
 }

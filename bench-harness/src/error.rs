@@ -9,12 +9,16 @@ use crate::store::StoreError;
 
 /// Done.
 pub const DONE: u8 = 0;
+/// Gating found a regression.
+pub const REGRESSED: u8 = 1;
 /// Wrong usage.
 pub const USAGE: u8 = 2;
 /// The host cannot do what was asked.
 pub const HOST: u8 = 3;
 /// A target or a workload failed.
 pub const FAILED: u8 = 4;
+/// Gating could not tell.
+pub const UNCLEAR: u8 = 5;
 /// `run`: the time limit ended the program, as coreutils' timeout(1) says it.
 pub const TIMED_OUT: u8 = 124;
 /// `run`: our own failure, as `docker run` says it.
@@ -47,6 +51,19 @@ pub enum HarnessError {
         target: &'static str,
         /// Why.
         reason: String,
+    },
+    /// Two recordings that must not be compared.
+    #[error(
+        "refused to compare {} with {}: {}; measure both in the same way on one host, or give --force and judge for yourself",
+        old.display(), new.display(), differences.join("; ")
+    )]
+    NotComparable {
+        /// Folder of the old one.
+        old: PathBuf,
+        /// Folder of the new one.
+        new: PathBuf,
+        /// What differs.
+        differences: Vec<String>,
     },
     /// A target could not be started.
     #[error("cannot start the program in target {target}")]
@@ -101,6 +118,7 @@ impl HarnessError {
         match self {
             Self::Usage(_) | Self::Program(_) | Self::Memory { .. } => USAGE,
             Self::Unavailable { .. }
+            | Self::NotComparable { .. }
             | Self::File { .. }
             | Self::Output(_)
             | Self::Recording(_)

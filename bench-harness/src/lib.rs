@@ -1,10 +1,12 @@
 //! The library behind the `bench-harness` command.
 
+pub mod checks;
 pub mod cli;
 pub mod clock;
 pub mod cmd;
 pub mod error;
 pub mod experiment;
+pub mod gate;
 pub mod host;
 pub mod memory_size;
 pub mod plan;

@@ -12,7 +12,8 @@ use std::fmt;
 
 use crate::record::{BASELINE, HARNESS, Sample, Status, metric};
 use crate::stats::bootstrap::{Interval, Resampler, ratio};
-use crate::stats::{MIN_FOR_INTERVAL, compare, describe, slope};
+use crate::stats::shift::hodges_lehmann;
+use crate::stats::{MIN_FOR_INTERVAL, compare, describe, family, order, outliers, slope};
 use crate::units::{Kind, kind_of};
 
 /// Largest difference from the baseline that still is called `same`.
@@ -98,8 +99,12 @@ pub struct SummaryRow {
     pub stddev: Option<f64>,
     /// 95th percentile, from 20 launches on.
     pub p95: Option<f64>,
+    /// 95 % interval of that, from 72 launches on.
+    pub p95_ci95: Option<Interval>,
     /// 99th percentile, from 100 launches on.
     pub p99: Option<f64>,
+    /// 95 % interval of that, from 368 launches on.
+    pub p99_ci95: Option<Interval>,
     /// Largest value.
     pub max: Option<f64>,
     /// 95 % interval of the median, from [`crate::stats::MIN_FOR_INTERVAL`] launches on.
@@ -110,8 +115,16 @@ pub struct SummaryRow {
     pub ratio: Option<f64>,
     /// 95 % interval of the ratio.
     pub ratio_ci95: Option<Interval>,
+    /// How much larger the values are than the baseline's: the shift of Hodges and Lehmann, in `unit`.
+    pub shift: Option<f64>,
+    /// 95 % interval of the shift.
+    pub shift_ci95: Option<Interval>,
     /// Probability of ranks as unequal, were both targets alike.
     pub p_value: Option<f64>,
+    /// The same after Holm, over all rows of this metric and experiment: what the verdict goes by.
+    pub p_holm: Option<f64>,
+    /// Launches beyond Tukey's inner fences; they are part of all figures.
+    pub outliers: usize,
     /// `None` where there is nothing to compare with.
     pub verdict: Option<Verdict>,
     /// Why there is no value; not a column.
@@ -191,7 +204,28 @@ pub fn summarise(samples: &[Sample], seed: u64) -> Vec<SummaryRow> {
         let (_, targets) = cells.entry(places.of_topic(topic)).or_insert_with(|| (topic, BTreeMap::new()));
         targets.entry(target_place(&sample.target)).or_default().add(sample);
     }
-    cells.values().flat_map(|(topic, targets)| rows_of(*topic, targets, seed)).collect()
+    let mut rows =
+        cells.values().flat_map(|(topic, targets)| rows_of(*topic, targets, seed)).collect::<Vec<_>>();
+    correct(&mut rows);
+    rows
+}
+
+/// Corrects the probabilities for their number, then judges. One metric of one experiment, in all targets and workloads,
+/// is a family: the answers to one question.
+fn correct(rows: &mut [SummaryRow]) {
+    let mut families: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
+    for (place, row) in rows.iter().enumerate().filter(|(_, row)| row.p_value.is_some()) {
+        families.entry((row.experiment.clone(), row.metric.clone())).or_default().push(place);
+    }
+    for places in families.into_values() {
+        let p: Vec<f64> = places.iter().filter_map(|&place| rows[place].p_value).collect();
+        for (place, adjusted) in places.into_iter().zip(family::holm(&p)) {
+            rows[place].p_holm = Some(adjusted);
+        }
+    }
+    for row in rows.iter_mut().filter(|row| row.baseline.is_some()) {
+        row.verdict = Some(judge(kind_of(&row.unit), row));
+    }
 }
 
 /// The values of one metric, one a launch, by target in the order of the summary.
@@ -225,7 +259,7 @@ fn rows_of(topic: Topic<'_>, targets: &BTreeMap<(usize, &str), Cell>, seed: u64)
 
 fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&Cell>, seed: u64) -> SummaryRow {
     let launches = cell.launches();
-    let order = describe::sorted(&launches);
+    let sorted = describe::sorted(&launches);
     let (experiment, workload, name) = topic;
     let mut resampler = Resampler::new(seed, &[experiment, workload, name, target].join("/"));
     let mut row = SummaryRow {
@@ -236,18 +270,26 @@ fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&Cell>, seed
         target: target.to_owned(),
         n: launches.len(),
         failed: cell.failed.len(),
-        min: order.first().copied(),
+        min: sorted.first().copied(),
         median: cell.centre(),
         mean: describe::mean(&launches),
         stddev: describe::stddev(&launches),
         p95: describe::tail_quantile(&launches, 0.95),
+        p95_ci95: order::interval_of_sorted(&sorted, 0.95),
         p99: describe::tail_quantile(&launches, 0.99),
-        max: order.last().copied(),
-        ci95: cell.common_slope().map_or_else(|| resampler.median(&launches), |found| found.interval),
+        p99_ci95: order::interval_of_sorted(&sorted, 0.99),
+        max: sorted.last().copied(),
+        ci95: cell
+            .common_slope()
+            .map_or_else(|| order::interval_of_sorted(&sorted, 0.5), |found| found.interval),
         baseline: None,
         ratio: None,
         ratio_ci95: None,
+        shift: None,
+        shift_ci95: None,
         p_value: None,
+        p_holm: None,
+        outliers: outliers::count_outside(&launches).0,
         verdict: None,
         reason: cell.reason.clone(),
     };
@@ -260,15 +302,17 @@ fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&Cell>, seed
         let base_launches = base.launches();
         row.ratio = row.median.zip(base.centre()).and_then(|(median, base)| ratio(median, base));
         row.ratio_ci95 = resampler.ratio_of_medians(&launches, &base_launches);
+        let shift = hodges_lehmann(&launches, &base_launches);
+        row.shift = shift.map(|shift| shift.by);
+        row.shift_ci95 = shift.and_then(|shift| shift.interval);
         row.p_value = compare::rank_sum_p(&launches, &base_launches);
-        row.verdict = Some(judge(kind_of(&row.unit), &row));
     }
     row
 }
 
 /// A difference needs significance *and* a size that matters; sameness needs an interval that rules such a size out.
 fn judge(kind: Kind, row: &SummaryRow) -> Verdict {
-    let (Some(ratio), Some(interval), Some(p)) = (row.ratio, row.ratio_ci95, row.p_value) else {
+    let (Some(ratio), Some(interval), Some(p)) = (row.ratio, row.ratio_ci95, row.p_holm) else {
         return Verdict::Unclear;
     };
     if interval.within(1.0 - SAME_WITHIN, 1.0 + SAME_WITHIN) {

@@ -83,6 +83,21 @@ pub enum Warning {
         /// Largest difference, as part of the outer time.
         worst: f64,
     },
+    /// Launches became slower or faster over the run.
+    Drift {
+        /// Which, and by how much.
+        cells: Vec<String>,
+    },
+    /// Launches came in two kinds.
+    TwoKinds {
+        /// Which, and how the kinds differ.
+        cells: Vec<String>,
+    },
+    /// Launches were like the ones before them.
+    Alike {
+        /// Which, and how many independent launches tell as much.
+        cells: Vec<String>,
+    },
     /// Hardware was emulated: no time means anything.
     EmulatedHardware,
     /// Something to know that no other variant is for.
@@ -126,6 +141,13 @@ impl Warning {
                 plural(usize::try_from(*samples).unwrap_or(usize::MAX), "sample", "samples"),
                 format_percent(*worst)
             ),
+            Self::Drift { cells } => {
+                format!("times drifted from the first to the last third of {}", cells.join(", "))
+            }
+            Self::TwoKinds { cells } => format!("launches came in two kinds in {}", cells.join(", ")),
+            Self::Alike { cells } => {
+                format!("launches resembled the ones before them in {}", cells.join(", "))
+            }
             Self::EmulatedHardware => "the hardware was emulated, so no time here means anything".into(),
             Self::Remark { fact, .. } => fact.clone(),
         }
@@ -160,6 +182,18 @@ impl Warning {
             Self::NoCgroup { .. } => "run as root, or have a cgroup delegated, to measure with limits",
             Self::ClocksDisagree { .. } => {
                 "prefer the outer figure (host_wall_ns) for these, or raise the work of a repetition"
+            }
+            Self::Drift { .. } => {
+                "targets are compared block by block and stay comparable, but do not compare these with another run; let \
+                 the host come to rest and run again"
+            }
+            Self::TwoKinds { .. } => {
+                "a median says little there: look at the distribution, and for what alternates (CPU placement, huge pages, \
+                 a neighbour); --pin may part the causes"
+            }
+            Self::Alike { .. } => {
+                "the intervals are narrower than they should be; stop other work, or spread the launches over more blocks \
+                 with a longer profile"
             }
             Self::EmulatedHardware => "run on real hardware for times",
             Self::Remark { advice, .. } => advice,

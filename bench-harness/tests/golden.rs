@@ -40,7 +40,10 @@ fn a_recording_always_gives_the_same_summary_report_and_table() {
     for name in [report::SUMMARY, report::REPORT] {
         expect_same(name, &fs::read_to_string(dir.path().join(name)).expect("just written"));
     }
-    expect_same("terminal.txt", &report::terminal::render(&info, &rows, 100));
+    expect_same(
+        "terminal.txt",
+        &report::terminal::render(&info, &rows, &bench_harness::checks::of(&samples), 100),
+    );
     expect_same("readme.md", &report::markdown::readme_table(&info, &rows));
 }
 
@@ -68,7 +71,7 @@ fn the_table_of_the_terminal_fits_100_columns() {
     let (info, samples) = store::read(&golden()).expect("a good recording");
     let rows = bench_harness::summary::summarise(&samples, info.seed);
     for width in [60, 80, 100] {
-        let text = report::terminal::render(&info, &rows, width);
+        let text = report::terminal::render(&info, &rows, &bench_harness::checks::of(&samples), width);
         for line in text.lines() {
             assert!(line.chars().count() <= width, "{width}: {line}");
         }

@@ -9,6 +9,7 @@ use crate::error::{self, HarnessError, chain};
 
 pub mod compare;
 pub mod doctor;
+pub mod gate;
 pub mod list;
 pub mod report;
 pub mod run;
@@ -51,6 +52,7 @@ fn dispatch(args: Vec<OsString>, is_run: bool) -> u8 {
         Command::Run(args) => run::run(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Report(args) => report::report(&args),
+        Command::Gate(args) => gate::gate(&args),
         Command::List(args) => list::list(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };

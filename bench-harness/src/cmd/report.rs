@@ -3,7 +3,7 @@
 use super::print;
 use crate::cli::ReportArgs;
 use crate::error::{DONE, HarnessError};
-use crate::{report, store};
+use crate::{checks, report, store};
 
 /// Reads the recording and writes summary, report and charts beside it.
 ///
@@ -12,6 +12,6 @@ use crate::{report, store};
 pub fn report(args: &ReportArgs) -> Result<u8, HarnessError> {
     let (info, samples) = store::read(&args.dir)?;
     let rows = report::write_all(&args.dir, &info, &samples)?;
-    print(&report::terminal::render(&info, &rows, super::width()))?;
+    print(&report::terminal::render(&info, &rows, &checks::of(&samples), super::width()))?;
     Ok(DONE)
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::stats::Interval;
 use crate::summary::SummaryRow;
 
 /// One line; the order of the fields is that of the columns. What is absent is empty.
@@ -19,7 +20,11 @@ struct Line<'a> {
     mean: String,
     stddev: String,
     p95: String,
+    p95_ci95_low: String,
+    p95_ci95_high: String,
     p99: String,
+    p99_ci95_low: String,
+    p99_ci95_high: String,
     max: String,
     ci95_low: String,
     ci95_high: String,
@@ -27,13 +32,20 @@ struct Line<'a> {
     ratio: String,
     ratio_ci95_low: String,
     ratio_ci95_high: String,
+    shift: String,
+    shift_ci95_low: String,
+    shift_ci95_high: String,
     p_value: String,
+    p_holm: String,
+    outliers: usize,
     verdict: &'a str,
 }
 
 /// The columns, for a summary without rows.
-const COLUMNS: &str = "experiment,workload,metric,unit,target,n,failed,min,median,mean,stddev,p95,p99,max,\
-                       ci95_low,ci95_high,baseline,ratio,ratio_ci95_low,ratio_ci95_high,p_value,verdict\n";
+const COLUMNS: &str = "experiment,workload,metric,unit,target,n,failed,min,median,mean,stddev,p95,p95_ci95_low,\
+                       p95_ci95_high,p99,p99_ci95_low,p99_ci95_high,max,ci95_low,ci95_high,baseline,ratio,\
+                       ratio_ci95_low,ratio_ci95_high,shift,shift_ci95_low,shift_ci95_high,p_value,p_holm,outliers,\
+                       verdict\n";
 
 /// The file's bytes. A number is written in the shortest form that reads back as the very same.
 ///
@@ -51,6 +63,8 @@ pub fn summary(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
 impl<'a> Line<'a> {
     fn of(row: &'a SummaryRow) -> Self {
         let text = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+        let low = |interval: Option<Interval>| text(interval.map(|interval| interval.low));
+        let high = |interval: Option<Interval>| text(interval.map(|interval| interval.high));
         Self {
             experiment: &row.experiment,
             workload: &row.workload,
@@ -64,15 +78,24 @@ impl<'a> Line<'a> {
             mean: text(row.mean),
             stddev: text(row.stddev),
             p95: text(row.p95),
+            p95_ci95_low: low(row.p95_ci95),
+            p95_ci95_high: high(row.p95_ci95),
             p99: text(row.p99),
+            p99_ci95_low: low(row.p99_ci95),
+            p99_ci95_high: high(row.p99_ci95),
             max: text(row.max),
-            ci95_low: text(row.ci95.map(|interval| interval.low)),
-            ci95_high: text(row.ci95.map(|interval| interval.high)),
+            ci95_low: low(row.ci95),
+            ci95_high: high(row.ci95),
             baseline: row.baseline.as_deref().unwrap_or_default(),
             ratio: text(row.ratio),
-            ratio_ci95_low: text(row.ratio_ci95.map(|interval| interval.low)),
-            ratio_ci95_high: text(row.ratio_ci95.map(|interval| interval.high)),
+            ratio_ci95_low: low(row.ratio_ci95),
+            ratio_ci95_high: high(row.ratio_ci95),
+            shift: text(row.shift),
+            shift_ci95_low: low(row.shift_ci95),
+            shift_ci95_high: high(row.shift_ci95),
             p_value: text(row.p_value),
+            p_holm: text(row.p_holm),
+            outliers: row.outliers,
             verdict: row.verdict.map(crate::summary::Verdict::word).unwrap_or_default(),
         }
     }
@@ -102,10 +125,11 @@ mod tests {
         let text = String::from_utf8(bytes).expect("ASCII");
         assert_eq!(
             text,
-            "experiment,workload,metric,unit,target,n,failed,min,median,mean,stddev,p95,p99,max,ci95_low,ci95_high,\
-             baseline,ratio,ratio_ci95_low,ratio_ci95_high,p_value,verdict\n\
-             startup,noop,ready_ns,ns,native,1,0,1.5,1.5,1.5,,,,1.5,,,,,,,,baseline\n"
+            "experiment,workload,metric,unit,target,n,failed,min,median,mean,stddev,p95,p95_ci95_low,p95_ci95_high,\
+             p99,p99_ci95_low,p99_ci95_high,max,ci95_low,ci95_high,baseline,ratio,ratio_ci95_low,ratio_ci95_high,\
+             shift,shift_ci95_low,shift_ci95_high,p_value,p_holm,outliers,verdict\n\
+             startup,noop,ready_ns,ns,native,1,0,1.5,1.5,1.5,,,,,,,,1.5,,,,,,,,,,,,0,baseline\n"
         );
-        assert_eq!(text.lines().next().map(|line| line.split(',').count()), Some(22));
+        assert_eq!(text.lines().next().map(|line| line.split(',').count()), Some(31));
     }
 }

@@ -19,7 +19,7 @@ pub fn report(info: &RunInfo, rows: &[SummaryRow], samples: &[Sample], charts: &
         text.push_str(&section(rows, samples, charts, experiment));
     }
     text.push_str(&left_out(info, rows));
-    text.push_str(&trust(info, rows));
+    text.push_str(&trust(info, rows, samples));
     text.push_str(&host(&info.host));
     text.push_str(&reproduce(info));
     text.push_str(&reading());
@@ -144,9 +144,12 @@ fn left_out(info: &RunInfo, rows: &[SummaryRow]) -> String {
     format!("## Skipped and failed\n\n{}\n\n", lines.join("\n"))
 }
 
-fn trust(info: &RunInfo, rows: &[SummaryRow]) -> String {
+fn trust(info: &RunInfo, rows: &[SummaryRow], samples: &[Sample]) -> String {
     let mut lines = Vec::new();
-    lines.extend(info.warnings.iter().map(|warning| format!("- {}", escape(&warning.to_string()))));
+    let checked = crate::checks::of(samples);
+    lines.extend(
+        info.warnings.iter().chain(&checked).map(|warning| format!("- {}", escape(&warning.to_string()))),
+    );
     lines.extend(info.notes.iter().map(|note| format!("- {}: {}", escape(&note.target), escape(&note.note))));
     if lines.is_empty() {
         lines.push("No warnings.".to_owned())
@@ -250,9 +253,12 @@ fn reading() -> String {
     format!(
         "## How to read this\n\n\
          - `n` counts launches. Repetitions within one launch are reduced to their median first.\n\
-         - Brackets hold the 95 % bootstrap interval of a median, or of a ratio of medians to `native` of the same workload \
-         in this run. Below {MIN_FOR_INTERVAL} launches none is given.\n\
+         - Brackets hold the 95 % interval: of a median, p95 or p99 the exact one from the order of the launches, of a ratio \
+         of medians to `native` of the same workload in this run one by bootstrap. Below {MIN_FOR_INTERVAL} launches none \
+         is given; p95 has one from 72 and p99 from 368 launches on.\n\
          - `p95` is given from 20 launches on, `p99` from 100; `-` stands where a figure is absent, which is not zero.\n\
+         - `shift` is the median of all differences to `native` (Hodges and Lehmann). `p` is that of the rank test, \
+         corrected after Holm for all rows of its metric and experiment; `out` counts launches beyond Tukey's fences.\n\
          - `same`: the whole interval of the ratio lies within {same} of 1. `slower`, `faster`, `more`, `less`: interval and \
          rank test (p < 0.05) both exclude 1, and the ratio is further than {same} from 1. `unclear`: neither; more launches \
          may tell.\n\
@@ -271,7 +277,7 @@ fn quoted(argument: &str) -> String {
 }
 
 /// Text of others in Markdown: it stays text, in one line.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -286,7 +292,7 @@ fn escape(text: &str) -> String {
     escaped.replace("](", "]\\(")
 }
 
-fn lay_out(table: &Table) -> String {
+pub(crate) fn lay_out(table: &Table) -> String {
     let line = |cells: &[String]| {
         let cells: Vec<_> = cells.iter().map(|cell| escape(cell)).collect();
         format!("| {} |\n", cells.join(" | "))

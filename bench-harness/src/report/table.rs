@@ -168,11 +168,13 @@ pub fn details(rows: &[SummaryRow], experiment: &str) -> Table {
             median_and_interval(row),
             value(row.mean, row),
             value(row.stddev, row),
-            value(row.p95, row),
-            value(row.p99, row),
+            figure_and_interval(row.p95, row.p95_ci95, row),
+            figure_and_interval(row.p99, row.p99_ci95, row),
             value(row.max, row),
+            row.outliers.to_string(),
             ratio_and_interval(row),
-            row.p_value.map_or_else(|| ABSENT.to_owned(), format_p),
+            figure_and_interval(row.shift, row.shift_ci95, row),
+            row.p_holm.map_or_else(|| ABSENT.to_owned(), format_p),
             verdict(row),
         ]
     };
@@ -188,10 +190,12 @@ pub fn details(rows: &[SummaryRow], experiment: &str) -> Table {
             "median [95 %]",
             "mean",
             "sd",
-            "p95",
-            "p99",
+            "p95 [95 %]",
+            "p99 [95 %]",
             "max",
+            "out",
             "over native [95 %]",
+            "shift [95 %]",
             "p",
             "verdict",
         ]),
@@ -215,9 +219,16 @@ fn median(row: &SummaryRow) -> String {
     }
 }
 
-/// `1.23 [1.20, 1.26] ms`: the unit once, so that it fits a table.
 fn median_and_interval(row: &SummaryRow) -> String {
-    let (Some(centre), Some(Interval { low, high })) = (row.median, row.ci95) else { return median(row) };
+    match (row.median, row.ci95) {
+        (Some(_), Some(_)) => figure_and_interval(row.median, row.ci95, row),
+        _ => median(row),
+    }
+}
+
+/// `1.23 [1.20, 1.26] ms`: the unit once, so that it fits a table.
+fn figure_and_interval(figure: Option<f64>, interval: Option<Interval>, row: &SummaryRow) -> String {
+    let (Some(centre), Some(Interval { low, high })) = (figure, interval) else { return value(figure, row) };
     let scale = scale_for(centre, &row.unit);
     let number = |value: f64| significant(value / scale.divisor);
     format!("{} [{}, {}] {}", number(centre), number(low), number(high), scale.label).trim_end().to_owned()

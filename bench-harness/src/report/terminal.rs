@@ -7,15 +7,22 @@ use super::table::{Table, main_tables};
 use crate::record::RunInfo;
 use crate::summary::{SummaryRow, Verdict};
 use crate::units::plural;
+use crate::warning::Warning;
 
 /// Tables, what was left out, and one sentence with what was found, in lines of at most `width` columns.
-pub fn render(info: &RunInfo, rows: &[SummaryRow], width: usize) -> String {
+///
+/// `checks` is what speaks against the figures themselves: a reader of the tables must know it.
+pub fn render(info: &RunInfo, rows: &[SummaryRow], checks: &[Warning], width: usize) -> String {
     let mut text = String::new();
     for table in main_tables(rows) {
         text.push_str(&format!("{}\n{}\n\n", table.title, lay_out(&table, width)));
     }
     for line in remarks(info, rows) {
         text.push_str(&wrap(&line, width));
+        text.push('\n');
+    }
+    for check in checks {
+        text.push_str(&wrap(&format!("Beware: {check}"), width));
         text.push('\n');
     }
     text.push_str(&wrap(&finding::of_recording(rows), width));
@@ -57,7 +64,7 @@ fn remarks(info: &RunInfo, rows: &[SummaryRow]) -> Vec<String> {
     lines
 }
 
-fn lay_out(table: &Table, width: usize) -> String {
+pub(crate) fn lay_out(table: &Table, width: usize) -> String {
     let mut laid = comfy_table::Table::new();
     laid.load_preset(comfy_table::presets::NOTHING)
         .set_style(TableComponent::HeaderLines, '-')
@@ -76,7 +83,7 @@ fn lay_out(table: &Table, width: usize) -> String {
 }
 
 /// Breaks a text at spaces; a word that is longer than a line stands alone in one.
-fn wrap(text: &str, width: usize) -> String {
+pub(crate) fn wrap(text: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let last = lines.last().map_or(0, |line| line.chars().count());
@@ -106,6 +113,6 @@ mod tests {
 
     #[test]
     fn a_recording_without_values_says_so() {
-        assert!(render(&RunInfo::default(), &[], 100).contains("nothing"));
+        assert!(render(&RunInfo::default(), &[], &[], 100).contains("nothing"));
     }
 }

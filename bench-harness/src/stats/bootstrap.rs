@@ -1,4 +1,5 @@
-//! Intervals by resampling.
+//! The interval of a ratio of medians, by resampling: there is no exact one. That of a single quantile is in
+//! [`super::order`].
 //!
 //! The percentile bootstrap (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13). BCa is no
 //! choice for a median: its acceleration comes from the jackknife, which is inconsistent there (the same, section
@@ -48,12 +49,6 @@ impl Resampler {
     pub fn new(seed: u64, name: &str) -> Self {
         let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
         Self { random: ChaCha8Rng::from_seed(digest.into()) }
-    }
-
-    /// The interval for the median; `None` below [`MIN_FOR_INTERVAL`] values.
-    pub fn median(&mut self, values: &[f64]) -> Option<Interval> {
-        let values = Sample::new(values)?;
-        interval((0..RESAMPLES).map(|_| values.resampled_median(&mut self.random)).collect())
     }
 
     /// The interval for the median of `values` over that of `base`; `None` where either has too few values, and where
@@ -138,7 +133,6 @@ mod tests {
     #[test]
     fn too_few_values_have_no_interval() {
         for n in 0..MIN_FOR_INTERVAL {
-            assert_eq!(resampler().median(&vec![1.0; n]), None);
             assert_eq!(resampler().ratio_of_medians(&[1.0; 20], &vec![1.0; n]), None);
             assert_eq!(resampler().ratio_of_medians(&vec![1.0; n], &[1.0; 20]), None);
         }
@@ -154,7 +148,6 @@ mod tests {
 
     #[test]
     fn equal_values_have_an_interval_without_width() {
-        assert_eq!(resampler().median(&[2.0; 9]), Some(Interval { low: 2.0, high: 2.0 }));
         assert_eq!(
             resampler().ratio_of_medians(&[3.0; 9], &[2.0; 6]),
             Some(Interval { low: 1.5, high: 1.5 })
@@ -174,22 +167,23 @@ mod tests {
     fn the_same_seed_and_name_give_the_same_interval_and_others_do_not() {
         let values: Vec<f64> = (0..30_u32).map(|i| f64::from(i * i % 37)).collect();
         let of = |seed, name| Resampler::new(seed, name).random.next_u64();
-        assert_eq!(Resampler::new(1, "a").median(&values), Resampler::new(1, "a").median(&values));
+        let interval = |name| Resampler::new(1, name).ratio_of_medians(&values, &[1.0; 9]);
+        assert_eq!(interval("a"), interval("a"));
         assert_ne!(of(1, "a"), of(1, "b"));
         assert_ne!(of(1, "a"), of(2, "a"));
     }
 
     #[test]
-    fn the_interval_is_near_the_exact_one_from_order_statistics() {
+    fn over_a_constant_the_interval_is_near_the_exact_one_from_order_statistics() {
         // For 0..=99 the exact 95 % interval runs from the 40th to the 61st value, 39 to 60.
         let values: Vec<f64> = (0..100_u32).map(f64::from).collect();
-        let found = resampler().median(&values).expect("enough values");
+        let found = resampler().ratio_of_medians(&values, &[1.0; 9]).expect("enough values");
         assert!((39.0..=41.0).contains(&found.low), "{found:?}");
         assert!((58.0..=60.0).contains(&found.high), "{found:?}");
     }
 
     #[test]
-    fn intervals_hold_the_true_median_about_as_often_as_they_promise() {
+    fn intervals_hold_the_true_ratio_about_as_often_as_they_promise() {
         let mut random = ChaCha8Rng::seed_from_u64(5);
         let mut held = 0_u32;
         let runs = 300;
@@ -197,8 +191,8 @@ mod tests {
             // Skewed, as start-up times are: the square of a uniform number has the median 0.25.
             let values: Vec<f64> =
                 (0..25).map(|_| (f64::from(random.next_u32()) / f64::from(u32::MAX)).powi(2)).collect();
-            let interval = Resampler::new(run, "coverage").median(&values).expect("enough values");
-            held += u32::from(interval.holds(0.25));
+            let interval = Resampler::new(run, "coverage").ratio_of_medians(&values, &[1.0; 9]);
+            held += u32::from(interval.is_some_and(|interval| interval.holds(0.25)));
         }
         let share = f64::from(held) / 300.0;
         assert!((0.90..=0.99).contains(&share), "{share} of {runs}");
@@ -206,11 +200,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_interval_lies_among_the_values_and_around_the_median(
+        fn an_interval_over_a_constant_lies_among_the_values_and_around_the_median(
             values in proptest::collection::vec(0.0..1e6, MIN_FOR_INTERVAL..30), seed in any::<u64>(),
         ) {
             let order = sorted(&values);
-            let found = Resampler::new(seed, "p").median(&values).expect("enough values");
+            let found = Resampler::new(seed, "p").ratio_of_medians(&values, &[1.0; 6]).expect("enough values");
             prop_assert!(found.within(order[0], order[order.len() - 1]));
             prop_assert!(found.holds(median(&values).expect("not empty")));
         }

@@ -45,6 +45,11 @@ fn doubled_midranks(a: &[f64], b: &[f64]) -> (Vec<usize>, Vec<usize>) {
     (ranks, ties)
 }
 
+/// The midrank of every value, from 1.
+pub(super) fn midranks(values: &[f64]) -> Vec<f64> {
+    doubled_midranks(values, &[]).0.into_iter().map(|doubled| count(doubled) / 2.0).collect()
+}
+
 fn exact(ranks: &[usize], size: usize) -> f64 {
     let largest: usize = ranks.iter().sum();
     // ways[k][s]: in how many ways k of the ranks seen so far sum to s. 60 choose 30 is below 2^57, so that an f64
@@ -66,6 +71,49 @@ fn exact(ranks: &[usize], size: usize) -> f64 {
     let all: f64 = ways[size].iter().sum();
     let as_far = |(sum, _): &(usize, &f64)| sum.abs_diff(expected) >= distance;
     ways[size].iter().enumerate().filter(as_far).map(|(_, ways)| ways).sum::<f64>() / all
+}
+
+/// How many of the smallest differences may be cut off at each end, so that an interval between what is left covers all
+/// but `tail` on each side: the largest c with P(U < c) at most `tail`, U being the number of pairs in one order.
+pub(super) fn rank_sum_cut(here: usize, there: usize, tail: f64) -> usize {
+    let mut sum = 0.0;
+    pairs_in_order(here, there)
+        .iter()
+        .take_while(|chance| {
+            sum += **chance;
+            sum <= tail
+        })
+        .count()
+}
+
+/// The smallest two-sided p that samples of these sizes can have at all.
+pub fn smallest_p(here: usize, there: usize) -> f64 {
+    // 2 / (N choose here), step by step to stay among small numbers.
+    (0..here).fold(2.0, |p, step| p * count(step + 1) / count(there + step + 1)).min(1.0)
+}
+
+/// P(U = u) for every u, where no values are equal: the recurrence of Mann & Whitney, *Annals of Mathematical
+/// Statistics* 18, 1947, which adds one value of the first sample after the other.
+fn pairs_in_order(here: usize, there: usize) -> Vec<f64> {
+    // ways[b][u] for as many of the first sample as were taken so far.
+    let all = here * there;
+    let mut ways = vec![vec![0.0_f64; all + 1]; there + 1];
+    for row in &mut ways {
+        row[0] = 1.0;
+    }
+    for _ in 0..here {
+        for b in 1..=there {
+            let (fewer, more) = ways.split_at_mut(b);
+            // The largest value is of the first sample (b pairs more) or of the second.
+            let old = std::mem::replace(&mut more[0], fewer[b - 1].clone());
+            for (u, times) in old.iter().enumerate().take(all + 1 - b) {
+                more[0][u + b] += times;
+            }
+        }
+    }
+    let row = ways.pop().unwrap_or_default();
+    let sum: f64 = row.iter().sum();
+    row.into_iter().map(|times| times / sum).collect()
 }
 
 fn approximate(ranks: &[usize], size: usize, ties: &[usize]) -> f64 {
@@ -136,6 +184,25 @@ mod tests {
         let (ranks, ties) = doubled_midranks(&a, &b);
         let (counted, approximated) = (exact(&ranks, 30), approximate(&ranks, 30, &ties));
         assert!((counted - approximated).abs() < 0.005, "{counted} and {approximated}");
+    }
+
+    #[test]
+    fn the_count_of_pairs_in_order_is_that_of_the_tables() {
+        // 3 against 3: 1 1 2 3 3 3 3 2 1 1 of 20.
+        let found: Vec<f64> = pairs_in_order(3, 3).iter().map(|p| (p * 20.0).round()).collect();
+        assert_eq!(found, [1.0, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 2.0, 1.0, 1.0]);
+        // Critical values of U at 0.05, two-sided (Mann & Whitney 1947): U at most 2 for 5 and 5, 23 for 10 and 10.
+        assert_eq!(rank_sum_cut(5, 5, 0.025), 3);
+        assert_eq!(rank_sum_cut(10, 10, 0.025), 24);
+        assert_eq!(rank_sum_cut(3, 3, 0.025), 0);
+    }
+
+    #[test]
+    fn small_samples_cannot_have_a_small_p() {
+        assert!((smallest_p(3, 3) - 0.1).abs() < 1e-12);
+        assert!((smallest_p(6, 6) - 2.0 / 924.0).abs() < 1e-12);
+        assert_eq!(smallest_p(1, 1), 1.0);
+        assert!(smallest_p(500, 500) < 1e-100);
     }
 
     #[test]

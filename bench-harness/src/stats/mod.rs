@@ -2,8 +2,13 @@
 //!
 //! - [`describe`]: median, quantiles, mean, deviations
 //! - [`outliers`]: labels after Tukey
-//! - [`bootstrap`]: seeded intervals for a median and for a ratio of medians
+//! - [`order`]: exact intervals for median, p95 and p99
+//! - [`bootstrap`]: seeded interval for a ratio of medians
 //! - [`compare`]: exact and approximate rank test of two samples
+//! - [`shift`]: by how much two samples differ, after Hodges and Lehmann
+//! - [`family`]: many tests at once, after Holm
+//! - [`series`]: drift and autocorrelation over the launches of a run
+//! - [`modes`]: more than one way of being, by the dip test
 //! - [`slope`]: robust slope with interval
 //!
 //! All expect finite numbers, which the reader of a recording guarantees. `None` says that a figure cannot be given
@@ -12,7 +17,12 @@
 pub mod bootstrap;
 pub mod compare;
 pub mod describe;
+pub mod family;
+pub mod modes;
+pub mod order;
 pub mod outliers;
+pub mod series;
+pub mod shift;
 pub mod slope;
 
 pub use bootstrap::{Interval, Resampler};

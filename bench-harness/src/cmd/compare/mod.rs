@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::gate::Baseline;
 use super::{complain, print};
 use crate::cli::CompareArgs;
 use crate::error::{DONE, FAILED, HOST, HarnessError, SIGNALED, chain};
@@ -30,9 +31,19 @@ use select::Selection;
 /// Where nothing could be measured at all. Failures of single targets and workloads are rows of the recording and an
 /// exit code.
 pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
+    if args.baseline.is_none() && args.gate.any() {
+        return Err(HarnessError::Usage(
+            "--max-regression, --force, --junit and --markdown say how to judge against --baseline DIR; give that, too"
+                .into(),
+        ));
+    }
     let selection = Selection::of(args)?;
     let mut info = describe(args, &selection);
     let dir = args.out.clone().unwrap_or_else(|| default_dir(&info));
+    let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
+    if let Some(baseline) = &baseline {
+        baseline.expect_comparable(&dir, &info, args.gate.force)?;
+    }
     let recording = Recording::create(&dir, &info)?;
     let mut keeper = Keeper::new(recording);
     let interrupts = Interrupts::install().map_err(HarnessError::Signals)?;
@@ -52,7 +63,8 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
     let (samples, finished) = keeper.finish(&mut info);
     let reported =
         finished.and_then(|()| report::write_all(&dir, &info, &samples).map_err(HarnessError::from));
-    print(&report::terminal::render(&info, &summarise(&samples, info.seed), super::width()))?;
+    let rows = summarise(&samples, info.seed);
+    print(&report::terminal::render(&info, &rows, &crate::checks::of(&samples), super::width()))?;
     if reported.is_ok() {
         print(&format!("\nRecording: {}\n", dir.display()))?;
     }
@@ -72,12 +84,19 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
         return Ok(HOST);
     }
     drop(reported?);
+    let verdict = match &baseline {
+        Some(baseline) => {
+            print("\n")?;
+            baseline.judge(&dir, &info, &samples, &args.gate)?
+        }
+        None => DONE,
+    };
     let failed = samples.iter().filter(|sample| sample.status == crate::record::Status::Failed).count();
     if failed > 0 {
         complain(&format!("{failed} observations failed; samples.csv says why"));
         return Ok(FAILED);
     }
-    Ok(DONE)
+    Ok(verdict)
 }
 
 fn measure(

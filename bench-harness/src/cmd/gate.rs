@@ -1,0 +1,84 @@
+//! `gate`: has anything got worse since an earlier recording? Also the last step of `compare --baseline`.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::print;
+use crate::cli::{GateArgs, GateOptions};
+use crate::error::HarnessError;
+use crate::gate::{self, Gate, render, same};
+use crate::record::{RunInfo, Sample};
+use crate::store;
+
+/// Reads both recordings, judges, prints and writes the verdict.
+///
+/// # Errors
+/// Where a recording cannot be read, the two must not be compared, or a file cannot be written.
+pub fn gate(args: &GateArgs) -> Result<u8, HarnessError> {
+    let baseline = Baseline::read(&args.old)?;
+    let (info, samples) = store::read(&args.new)?;
+    baseline.judge(&args.new, &info, &samples, &args.options)
+}
+
+/// The recording from before.
+pub(super) struct Baseline {
+    dir: PathBuf,
+    info: RunInfo,
+    samples: Vec<Sample>,
+}
+
+impl Baseline {
+    pub(super) fn read(dir: &Path) -> Result<Self, HarnessError> {
+        let (info, samples) = store::read(dir)?;
+        Ok(Self { dir: dir.to_owned(), info, samples })
+    }
+
+    /// Refuses what must not be compared: before an hour is spent on measuring it.
+    pub(super) fn expect_comparable(
+        &self,
+        dir: &Path,
+        info: &RunInfo,
+        force: bool,
+    ) -> Result<(), HarnessError> {
+        let differences = same::differences(&self.info, info);
+        if differences.is_empty() || force { Ok(()) } else { Err(self.refused(dir, differences)) }
+    }
+
+    /// Judges a recording against this one. The exit code is the verdict.
+    pub(super) fn judge(
+        &self,
+        dir: &Path,
+        info: &RunInfo,
+        samples: &[Sample],
+        options: &GateOptions,
+    ) -> Result<u8, HarnessError> {
+        let old = (&self.info, &self.samples[..]);
+        let judged = gate::of_recordings(old, (info, samples), options.allowed(), options.force)
+            .map_err(|differences| self.refused(dir, differences))?;
+        print(&render::for_terminal(&judged, super::width()))?;
+        write(&judged, options)?;
+        Ok(judged.exit_code())
+    }
+
+    fn refused(&self, dir: &Path, differences: Vec<String>) -> HarnessError {
+        HarnessError::NotComparable { old: self.dir.clone(), new: dir.to_owned(), differences }
+    }
+}
+
+fn write(gate: &Gate, options: &GateOptions) -> Result<(), HarnessError> {
+    if let Some(path) = &options.junit {
+        store::write_atomically(path, render::for_junit(gate).as_bytes())?;
+    }
+    if let Some(path) = &options.markdown {
+        // Added to the end: the file of a job summary is shared by all steps of a job.
+        let text = render::for_markdown(gate);
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|source| HarnessError::File { action: "write", path: path.clone(), source })?;
+    }
+    Ok(())
+}
