@@ -1,39 +1,125 @@
 //! The capabilities that a container keeps.
 
-/// Numbers of the capabilities that are kept: the default set of Podman (containers/common, `DefaultCapabilities`),
-/// which is Docker's without `MKNOD`, `NET_RAW` and `AUDIT_WRITE`. Numbers from include/uapi/linux/capability.h.
-pub(crate) const KEPT: [u32; 11] = [
-    0,  // CHOWN
-    1,  // DAC_OVERRIDE
-    3,  // FOWNER
-    4,  // FSETID
-    5,  // KILL
-    6,  // SETGID
-    7,  // SETUID
-    8,  // SETPCAP
-    10, // NET_BIND_SERVICE
-    18, // SYS_CHROOT
-    31, // SETFCAP
+/// Names by number (include/uapi/linux/capability.h), without `CAP_`.
+const NAMES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
+
+/// What is kept by default: Podman's set (containers/common, `DefaultCapabilities`), which is Docker's without `MKNOD`,
+/// `NET_RAW` and `AUDIT_WRITE`.
+const KEPT: [&str; 11] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "SETFCAP",
+];
+
+/// A set of capabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities(u64);
+
+impl Default for Capabilities {
+    /// What engines leave by default (Podman's set).
+    fn default() -> Self {
+        KEPT.iter().filter_map(|name| Self::number(name)).fold(Self(0), |set, cap| Self(set.0 | 1 << cap))
+    }
+}
+
+impl Capabilities {
+    /// None at all.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(0)
+    }
+
+    /// Changes the set as the engines' `--cap-add` and `--cap-drop` would: `NAME` or `+NAME` adds, `-NAME` takes away, `all`
+    /// means every one. `None` where there is no capability of this name.
+    #[must_use]
+    pub fn changed(self, text: &str) -> Option<Self> {
+        let (take_away, name) = match text.strip_prefix('-') {
+            Some(name) => (true, name),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let bits = if name.eq_ignore_ascii_case("all") { u64::MAX } else { 1 << Self::number(name)? };
+        Some(if take_away { Self(self.0 & !bits) } else { Self(self.0 | bits) })
+    }
+
+    /// The number of the capability of this name, with or without `CAP_`, in capitals or not.
+    #[must_use]
+    pub fn number(name: &str) -> Option<u32> {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name);
+        NAMES.iter().position(|known| *known == name).and_then(|at| u32::try_from(at).ok())
+    }
+
+    /// Bit N stands for capability N.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Every capability of this kernel that is not in the set.
+    #[must_use]
+    pub(crate) fn missing(self) -> Vec<u32> {
+        // A capability that the running kernel does not have cannot be asked for; newer ones are dropped, too.
+        let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(LAST_KNOWN)
+            .min(u64::BITS - 1);
+        (0..=last).filter(|cap| self.0 & 1 << cap == 0).collect()
+    }
+}
 
 /// The highest capability of Linux 5.9 and later (`CAP_CHECKPOINT_RESTORE`), where the kernel does not tell.
 const LAST_KNOWN: u32 = 40;
-
-/// [`KEPT`] as a bit mask.
-#[must_use]
-pub(crate) fn kept_mask() -> u64 {
-    KEPT.iter().fold(0, |mask, &cap| mask | 1 << cap)
-}
-
-/// Every capability of this kernel that is not kept.
-#[must_use]
-pub(crate) fn dropped() -> Vec<u32> {
-    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(LAST_KNOWN);
-    (0..=last).filter(|cap| !KEPT.contains(cap)).collect()
-}
 
 /// The two words per set that capset(2) takes with `_LINUX_CAPABILITY_VERSION_3`.
 #[repr(C)]
@@ -74,8 +160,19 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_not_dropped() {
-        assert_eq!(kept_mask(), 0x8004_05fb);
-        assert!(dropped().iter().all(|cap| !KEPT.contains(cap)));
-        assert!(dropped().contains(&21), "SYS_ADMIN is dropped");
+        let kept = Capabilities::default();
+        assert_eq!(kept.bits(), 0x8004_05fb);
+        assert!(kept.missing().iter().all(|cap| kept.bits() & 1 << cap == 0));
+        assert!(kept.missing().contains(&21), "SYS_ADMIN is dropped");
+    }
+
+    #[test]
+    fn a_set_is_changed_by_names() {
+        let none = Capabilities::default().changed("-all").expect("known");
+        assert_eq!(none, Capabilities::none());
+        assert_eq!(none.changed("cap_chown").map(Capabilities::bits), Some(1));
+        assert_eq!(none.changed("+NET_RAW").map(Capabilities::bits), Some(1 << 13));
+        assert_eq!(none.changed("nonsense"), None);
+        assert_eq!(NAMES.len(), 41);
     }
 }

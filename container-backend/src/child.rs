@@ -178,9 +178,7 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
                 how |= libc::AT_RECURSIVE.cast_unsigned();
             }
             let tree = sys!(SYS_open_tree, sys::fd(libc::AT_FDCWD), sys::path(path), how as usize)?;
-            if let Some(slot) = trees.get_mut(*slot) {
-                *slot = RawFd::try_from(tree).unwrap_or(-1);
-            }
+            keep_tree(trees, *slot, tree);
             Ok(0)
         }
         Op::TreeAttributes { slot, set } => {
@@ -204,9 +202,47 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
         }
         Op::Chdir(path) => sys!(SYS_chdir, sys::path(path)),
         Op::Umask(mask) => sys!(SYS_umask, *mask as usize),
-        Op::Mkdir { path, mode } => sys!(SYS_mkdir, sys::path(path), *mode as usize),
+        Op::Mkdir { path, mode } => there(sys!(SYS_mkdir, sys::path(path), *mode as usize)),
         Op::Mknod { path, mode, device } => {
-            sys!(SYS_mknod, sys::path(path), *mode as usize, *device as usize)
+            there(sys!(SYS_mknod, sys::path(path), *mode as usize, *device as usize))
+        }
+        Op::Symlink { target, path } => there(sys!(SYS_symlink, sys::path(target), sys::path(path))),
+        Op::OpenAt { path, place } => {
+            let how = flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
+            let fd = sys!(SYS_openat, sys::fd(libc::AT_FDCWD), sys::path(path), how)?;
+            sys!(SYS_dup3, fd, sys::fd(*place), flags(libc::O_CLOEXEC))
+        }
+        Op::NewFileSystem { slot, fstype, attributes } => {
+            let context = sys!(SYS_fsopen, sys::path(fstype), FSOPEN_CLOEXEC)?;
+            sys!(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0)?;
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "unsigned long is as wide as a register here"
+            )]
+            let mount = sys!(SYS_fsmount, context, FSMOUNT_CLOEXEC, *attributes as usize)?;
+            keep_tree(trees, *slot, mount);
+            Ok(0)
+        }
+        Op::Loopback => {
+            let socket =
+                sys!(SYS_socket, flags(libc::AF_INET), flags(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC), 0)?;
+            let request = InterfaceFlags::up(b"lo");
+            #[expect(clippy::cast_possible_truncation, reason = "a small number")]
+            let what = libc::SIOCSIFFLAGS as usize;
+            sys!(SYS_ioctl, socket, what, ptr::from_ref(&request) as usize)?;
+            sys!(SYS_close, socket)
+        }
+        Op::Rlimit(limit) => {
+            let values = [limit.soft, limit.hard];
+            sys!(SYS_prlimit64, 0, limit.resource as usize, values.as_ptr() as usize, 0)
+        }
+        Op::BecomeUser { user, set_groups } => {
+            if *set_groups {
+                sys!(SYS_setgroups, user.groups.len(), user.groups.as_ptr() as usize)?;
+            }
+            let (uid, gid) = (user.uid as usize, user.gid as usize);
+            sys!(SYS_setresgid, gid, gid, gid)?;
+            sys!(SYS_setresuid, uid, uid, uid)
         }
         Op::PivotRoot => sys!(SYS_pivot_root, sys::path(c"."), sys::path(c".")),
         Op::DetachOldRoot => sys!(SYS_umount2, sys::path(c"."), flags(libc::MNT_DETACH)),
@@ -273,6 +309,26 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
     }
 }
 
+/// `FSOPEN_CLOEXEC`, `FSMOUNT_CLOEXEC`, `FSCONFIG_CMD_CREATE` (include/uapi/linux/mount.h).
+const FSOPEN_CLOEXEC: usize = 1;
+const FSMOUNT_CLOEXEC: usize = 1;
+const FSCONFIG_CMD_CREATE: usize = 6;
+
+/// For what is made only if it is not there yet.
+fn there(ret: Ret) -> Ret {
+    match ret {
+        Err(libc::EEXIST) => Ok(0),
+        ret => ret,
+    }
+}
+
+/// Puts a descriptor into a slot.
+fn keep_tree(trees: &mut [RawFd; TREE_SLOTS], slot: usize, fd: usize) {
+    if let Some(slot) = trees.get_mut(slot) {
+        *slot = RawFd::try_from(fd).unwrap_or(-1);
+    }
+}
+
 /// The descriptor in a slot as an argument; -1, which no call takes, for a slot outside the plan's bounds.
 fn tree(trees: &[RawFd; TREE_SLOTS], slot: usize) -> usize {
     sys::fd(trees.get(slot).copied().unwrap_or(-1))
@@ -283,6 +339,27 @@ fn tree(trees: &[RawFd; TREE_SLOTS], slot: usize) -> usize {
 struct FilterProgram {
     length: u16,
     filter: *const c_void,
+}
+
+/// `struct ifreq` with `ifr_flags`.
+#[repr(C)]
+struct InterfaceFlags {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    rest: [u8; 22],
+}
+
+impl InterfaceFlags {
+    fn up<const N: usize>(name: &[u8; N]) -> Self {
+        let mut request = Self { name: [0; libc::IFNAMSIZ], flags: 0, rest: [0; 22] };
+        #[expect(clippy::cast_possible_truncation, reason = "bit 0")]
+        let up = libc::IFF_UP as libc::c_short;
+        request.flags = up;
+        for (to, from) in request.name.iter_mut().zip(name) {
+            *to = *from;
+        }
+        request
+    }
 }
 
 /// The kernel's `struct sigaction` on x86-64 (arch/x86/include/uapi/asm/signal.h); all zero is `SIG_DFL`.

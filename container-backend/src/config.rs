@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::error::PrepareError;
 use crate::isolation::Isolation;
+use crate::options::Options;
 use crate::prepare::Prepared;
 
 /// The program of an instance.
@@ -15,6 +16,9 @@ use crate::prepare::Prepared;
 pub enum Program {
     /// A file of the host. Where the instance has a root of its own, the file is bound into it, read-only.
     Path(PathBuf),
+    /// A program of the instance's own root, by its path there or, without a slash, by its name along `PATH`. In a generated
+    /// root there is none but what is bound into it.
+    Inside(PathBuf),
     /// A descriptor of an executable file, executed as it is: no path, no mount. Meant for a sealed memfd.
     Sealed(Arc<OwnedFd>),
 }
@@ -141,6 +145,7 @@ pub struct Config {
     pub(crate) usage: bool,
     pub(crate) network_beside: bool,
     pub(crate) start_soon: bool,
+    pub(crate) options: Options,
 }
 
 /// The default size of an instance's root, which holds its `/tmp`: 64 MiB, as Docker's `/dev/shm`.
@@ -163,6 +168,7 @@ impl Config {
             usage: false,
             network_beside: true,
             start_soon: false,
+            options: Options::default(),
         }
     }
 
@@ -285,6 +291,12 @@ impl Program {
     #[must_use]
     pub fn path(path: impl AsRef<Path>) -> Self {
         Self::Path(path.as_ref().to_owned())
+    }
+
+    /// The program at `path` in the instance's own root.
+    #[must_use]
+    pub fn inside(path: impl AsRef<Path>) -> Self {
+        Self::Inside(path.as_ref().to_owned())
     }
 
     /// The program behind a descriptor.

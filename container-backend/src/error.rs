@@ -75,6 +75,44 @@ pub enum PrepareError {
         /// The value given.
         value: u64,
     },
+    /// The program is not in the root that was given.
+    #[error("there is no {} in the root", path.display())]
+    ProgramNotInside {
+        /// The path or name.
+        path: PathBuf,
+    },
+    /// What is to be bound is not there.
+    #[error("cannot find {}, which is to be seen inside", path.display())]
+    Bind {
+        /// The path on the host.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A place inside is not one.
+    #[error("{} is no place to bind to: an absolute path without .. is needed, and not the root itself", path.display())]
+    BindPlace {
+        /// The path inside.
+        path: PathBuf,
+    },
+    /// Something needs a layer that the instance does not have.
+    #[error("{what} needs the layer {layer}")]
+    NeedsLayer {
+        /// The setting.
+        what: &'static str,
+        /// The layer's name.
+        layer: &'static str,
+    },
+    /// The root folder cannot be used.
+    #[error("cannot use {} as a root", path.display())]
+    Rootfs {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// No directory of the host can carry the new root for the moment between mount and pivot.
     #[error("none of {candidates} is a directory that could carry the new root")]
     NoMountPoint {

@@ -5,14 +5,16 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::os::fd::RawFd;
 
 use libc::sock_filter;
 
 use crate::capabilities::CapData;
+use crate::options::{Rlimit, User};
 use crate::timeline::Phase;
 
 /// The most subtrees that one plan may hold open between [`Op::OpenTree`] and [`Op::MoveMount`].
-pub(crate) const TREE_SLOTS: usize = 16;
+pub(crate) const TREE_SLOTS: usize = 64;
 
 /// One step of the child.
 #[derive(Debug)]
@@ -45,10 +47,23 @@ pub(crate) enum Op {
     Chdir(CString),
     /// umask(2).
     Umask(libc::mode_t),
-    /// mkdir(2).
+    /// mkdir(2). A directory that is there already will do.
     Mkdir { path: CString, mode: libc::mode_t },
-    /// mknod(2): a device node, or an empty file to mount on.
+    /// mknod(2): a device node, or an empty file to mount on. A file that is there already will do.
     Mknod { path: CString, mode: libc::mode_t, device: u32 },
+    /// symlink(2).
+    Symlink { target: &'static CStr, path: CString },
+    /// Opens a directory of the host by its path (`O_PATH`) at the place of a descriptor that the caller keeps for it: so it can
+    /// be named (/proc/self/fd/N) when its path is covered.
+    OpenAt { path: CString, place: RawFd },
+    /// fsopen(2) and fsmount(2): a new file system, to be placed later. For what may be mounted only while another such is seen.
+    NewFileSystem { slot: usize, fstype: &'static CStr, attributes: libc::c_ulong },
+    /// Brings the loopback device up.
+    Loopback,
+    /// setrlimit(2).
+    Rlimit(Rlimit),
+    /// setgroups(2), setresgid(2), setresuid(2).
+    BecomeUser { user: User, set_groups: bool },
     /// pivot_root(".", "."): the working directory becomes the root, the old root is stacked on top of it.
     PivotRoot,
     /// umount2(".", MNT_DETACH): takes the old root off the stack.
@@ -95,6 +110,9 @@ impl fmt::Display for Op {
             Self::Mount { fstype: Some(fstype), target, .. } => {
                 write!(f, "mount {} on {}", show(fstype), show(target))
             }
+            Self::Mount { source: Some(source), target, .. } => {
+                write!(f, "bind {} to {}", show(source), show(target))
+            }
             Self::Mount { target, flags, .. } => {
                 write!(f, "change the mount {} (flags {flags:#x})", show(target))
             }
@@ -102,6 +120,14 @@ impl fmt::Display for Op {
             Self::Umask(mask) => write!(f, "set the umask {mask:o}"),
             Self::Mkdir { path, .. } => write!(f, "make the directory {}", show(path)),
             Self::Mknod { path, .. } => write!(f, "make the node {}", show(path)),
+            Self::Symlink { path, .. } => write!(f, "make the link {}", show(path)),
+            Self::OpenAt { path, .. } => write!(f, "open the directory {}", show(path)),
+            Self::NewFileSystem { fstype, .. } => write!(f, "make a file system {}", show(fstype)),
+            Self::Loopback => f.write_str("bring the loopback device up"),
+            Self::Rlimit(limit) => {
+                write!(f, "set the resource limit {} to {}:{}", limit.resource, limit.soft, limit.hard)
+            }
+            Self::BecomeUser { user, .. } => write!(f, "become user {}:{}", user.uid, user.gid),
             Self::PivotRoot => f.write_str("pivot to the new root"),
             Self::DetachOldRoot => f.write_str("detach the old root"),
             Self::EnterNetwork => f.write_str("make a network namespace and enter it"),

@@ -12,6 +12,7 @@ use std::ffi::{CStr, CString};
 use std::path::Path;
 
 use crate::error::PrepareError;
+use crate::options::{Bind, Proc};
 use crate::plan::Op;
 use crate::prepare::c_string;
 
@@ -19,19 +20,19 @@ use crate::prepare::c_string;
 pub(crate) const PROGRAM: &CStr = c"/program";
 
 /// The device nodes: name, major, minor (Documentation/admin-guide/devices.txt).
-const DEVICES: [(&str, u32, u32); 6] =
+pub(crate) const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Directories that may carry the new root for a moment. Never /dev or /proc, which are still needed then.
 const MOUNT_POINTS: [&str; 5] = ["/tmp", "/run", "/var/tmp", "/mnt", "/sys"];
 
 /// The file mode of a device node that everyone may use, and of an empty file to mount on.
-const NODE_MODE: libc::mode_t = libc::S_IFCHR | 0o666;
-const FILE_MODE: libc::mode_t = libc::S_IFREG | 0o444;
+pub(crate) const NODE_MODE: libc::mode_t = libc::S_IFCHR | 0o666;
+pub(crate) const FILE_MODE: libc::mode_t = libc::S_IFREG | 0o444;
 /// The umask that the program gets: the usual one, not the caller's.
-const UMASK: libc::mode_t = 0o022;
+pub(crate) const UMASK: libc::mode_t = 0o022;
 /// Most files in an instance's root: bounds the kernel memory that a program can take by making empty ones.
-const FILES: u64 = 65_536;
+pub(crate) const FILES: u64 = 65_536;
 
 /// What the root depends on.
 pub(crate) struct Root<'a> {
@@ -43,6 +44,12 @@ pub(crate) struct Root<'a> {
     pub(crate) own_pids: bool,
     /// The file system's size.
     pub(crate) bytes: u64,
+    /// Files and folders of the host.
+    pub(crate) binds: &'a [Bind],
+    /// How /proc is protected.
+    pub(crate) proc: Proc,
+    /// Whether there is /dev/pts.
+    pub(crate) terminals: bool,
 }
 
 impl Root<'_> {
@@ -65,13 +72,15 @@ impl Root<'_> {
             take(c_string("the program's path", program)?, false, read_only, relative("program"));
         }
         let bind_proc = self.user_namespace && !self.own_pids;
+        let read_only = self.proc == Proc::ReadOnly;
         if bind_proc {
-            take(
-                relative("/proc"),
-                true,
-                libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_RDONLY,
-                relative("proc"),
-            );
+            let set = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+            take(relative("/proc"), true, libc::MOUNT_ATTR_NOSUID | set, relative("proc"));
+        }
+        let mut points = Vec::new();
+        for bind in self.binds {
+            let (from, set, to) = bound(bind, &mut points)?;
+            take(from, true, set, to);
         }
         if self.user_namespace {
             for (name, ..) in DEVICES {
@@ -102,8 +111,15 @@ impl Root<'_> {
         if self.program.is_some() {
             ops.push(Op::Mknod { path: relative("program"), mode: FILE_MODE, device: 0 });
         }
+        ops.extend(points);
+        if self.terminals {
+            ops.extend(terminals_points());
+        }
         ops.push(Op::Umask(UMASK));
         ops.extend(place);
+        if self.terminals {
+            ops.push(terminals(self.user_namespace));
+        }
         if !bind_proc {
             ops.push(Op::Mount {
                 source: Some(relative("proc")),
@@ -111,9 +127,12 @@ impl Root<'_> {
                 fstype: Some(c"proc"),
                 // Read-only: root inside is root of the host where there is no user namespace, and /proc/sys and
                 // /proc/sysrq-trigger go by the user, not by capabilities.
-                flags: libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY,
+                flags: PROC_FLAGS | if read_only { libc::MS_RDONLY } else { 0 },
                 data: None,
             });
+        }
+        if !read_only {
+            ops.extend(masks(""));
         }
         // /tmp is a part of the same file system, mounted once more: it stays writable (and without devices) when the mount
         // of the root is made read-only.
@@ -137,25 +156,119 @@ pub(crate) fn pivot() -> [Op; 3] {
 }
 
 /// A change of an existing mount's flags.
-fn change(target: &CStr, flags: libc::c_ulong) -> Op {
+pub(crate) fn change(target: &CStr, flags: libc::c_ulong) -> Op {
     Op::Mount { source: None, target: CString::from(target), fstype: None, flags, data: None }
 }
 
 /// A C string from a text of ours, which has no zero byte in it.
-fn relative(text: &str) -> CString {
+pub(crate) fn relative(text: &str) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
 /// A device number in the old encoding, which is the new one for majors below 4096 and minors below 256.
-const fn device(major: u32, minor: u32) -> u32 {
+pub(crate) const fn device(major: u32, minor: u32) -> u32 {
     major << 8 | minor
 }
 
-fn mount_point() -> Result<&'static str, PrepareError> {
+pub(crate) fn mount_point() -> Result<&'static str, PrepareError> {
     MOUNT_POINTS
         .into_iter()
         .find(|path| std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()))
         .ok_or_else(|| PrepareError::NoMountPoint { candidates: MOUNT_POINTS.join(", ") })
+}
+
+/// The flags of every mount of proc.
+pub(crate) const PROC_FLAGS: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+
+/// What engines cover, and what they make read-only, in /proc (containers/common, `DefaultMaskedPaths`, `ReadonlyPaths`).
+const MASKED: [&str; 8] =
+    ["acpi", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
+const READ_ONLY: [&str; 6] = ["asound", "bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+/// Covers and protects paths of a /proc that can be written to; `root` is "" or "/". Which of them there are depends on the
+/// kernel alone, so the caller's own /proc tells.
+pub(crate) fn masks(root: &str) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for name in MASKED {
+        let target = relative(&format!("{root}proc/{name}"));
+        let Ok(metadata) = std::fs::symlink_metadata(format!("/proc/{name}")) else { continue };
+        ops.push(if metadata.is_dir() {
+            let flags = PROC_FLAGS | libc::MS_RDONLY;
+            let (source, data) = (Some(relative("tmpfs")), Some(relative("size=0,mode=555")));
+            Op::Mount { source, target, fstype: Some(c"tmpfs"), flags, data }
+        } else {
+            let source = Some(relative(&format!("{root}dev/null")));
+            Op::Mount { source, target, fstype: None, flags: libc::MS_BIND, data: None }
+        });
+    }
+    for name in READ_ONLY {
+        let target = relative(&format!("{root}proc/{name}"));
+        if std::fs::symlink_metadata(format!("/proc/{name}")).is_err() {
+            continue;
+        }
+        let flags = libc::MS_BIND | libc::MS_REC;
+        ops.push(Op::Mount {
+            source: Some(target.clone()),
+            target: target.clone(),
+            fstype: None,
+            flags,
+            data: None,
+        });
+        ops.push(change(&target, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | PROC_FLAGS));
+    }
+    ops
+}
+
+/// A bind: what is cloned from the host, with which attributes, and where it goes; the places to mount on join `points`.
+/// Paths inside are relative to the root, which is the working directory when they are made.
+pub(crate) fn bound(bind: &Bind, points: &mut Vec<Op>) -> Result<(CString, u64, CString), PrepareError> {
+    let cannot = |source| PrepareError::Bind { path: bind.host.clone(), source };
+    let host = std::fs::canonicalize(&bind.host).map_err(cannot)?;
+    let is_dir = std::fs::metadata(&host).map_err(cannot)?.is_dir();
+    let mut names = Vec::new();
+    for component in bind.inside.components() {
+        match component {
+            std::path::Component::RootDir => {}
+            std::path::Component::Normal(name) => names.push(name),
+            _ => return Err(PrepareError::BindPlace { path: bind.inside.clone() }),
+        }
+    }
+    if names.is_empty() {
+        return Err(PrepareError::BindPlace { path: bind.inside.clone() });
+    }
+    let mut path = std::path::PathBuf::new();
+    for (index, name) in names.iter().enumerate() {
+        path.push(name);
+        let path = c_string("a path to bind to", &path)?;
+        points.push(if index + 1 < names.len() || is_dir {
+            Op::Mkdir { path, mode: 0o755 }
+        } else {
+            Op::Mknod { path, mode: FILE_MODE, device: 0 }
+        });
+    }
+    let read_only = if bind.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | read_only;
+    Ok((c_string("a path to bind", host)?, set, c_string("a path to bind to", path)?))
+}
+
+/// The places of terminals below the working directory.
+pub(crate) fn terminals_points() -> [Op; 2] {
+    [
+        Op::Mkdir { path: relative("dev/pts"), mode: 0o755 },
+        Op::Symlink { target: c"pts/ptmx", path: relative("dev/ptmx") },
+    ]
+}
+
+/// The mount of an instance's own terminals; group 5 owns them (tty), where there may be another group than the caller's.
+pub(crate) fn terminals(user_namespace: bool) -> Op {
+    let group = if user_namespace { "" } else { ",gid=5" };
+    Op::Mount {
+        source: Some(relative("devpts")),
+        target: relative("dev/pts"),
+        fstype: Some(c"devpts"),
+        flags: libc::MS_NOSUID | libc::MS_NOEXEC,
+        data: Some(relative(&format!("newinstance,ptmxmode=0666,mode=0620{group}"))),
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +278,15 @@ mod tests {
     #[test]
     fn what_comes_from_the_host_is_taken_before_the_new_root_covers_it() {
         let program = Path::new("/tmp/program");
-        let root = Root { program: Some(program), user_namespace: true, own_pids: true, bytes: 4096 };
+        let root = Root {
+            program: Some(program),
+            user_namespace: true,
+            own_pids: true,
+            bytes: 4096,
+            binds: &[],
+            proc: Proc::ReadOnly,
+            terminals: false,
+        };
         let ops = root.build().expect("a Linux has a /tmp");
         let position = |wanted: fn(&Op) -> bool| ops.iter().position(wanted).expect("the step is there");
         let last_taken =
@@ -176,7 +297,15 @@ mod tests {
 
     #[test]
     fn root_makes_its_own_device_nodes() {
-        let root = Root { program: None, user_namespace: false, own_pids: true, bytes: 4096 };
+        let root = Root {
+            program: None,
+            user_namespace: false,
+            own_pids: true,
+            bytes: 4096,
+            binds: &[],
+            proc: Proc::ReadOnly,
+            terminals: false,
+        };
         let ops = root.build().expect("a Linux has a /tmp");
         let made = ops.iter().filter(|op| matches!(op, Op::Mknod { device: 1.., .. })).count();
         assert_eq!(made, DEVICES.len());

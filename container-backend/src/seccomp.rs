@@ -5,11 +5,20 @@
 //! nothing. But the working out runs the filter once for every call there is, and with a list that is compared one by one
 //! (as seccompiler compiles it) this is a fifth of a whole container's start. So the list is compiled to a search tree.
 
+mod json;
+mod names;
 mod tree;
 
 use libc::sock_filter;
 
+pub use json::ProfileError;
 use tree::{Node, Verdict};
+
+/// A filter of one's own.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    pub(crate) filter: Vec<sock_filter>,
+}
 
 /// Calls refused whatever their arguments: those that Docker's and Podman's default profile (containers/common,
 /// `seccomp.json`) leave to capabilities which a container does not have.
@@ -186,9 +195,9 @@ mod tests {
     use super::*;
 
     /// `struct seccomp_data` as 32-bit words.
-    type Data = [u32; 16];
+    pub(super) type Data = [u32; 16];
 
-    fn data(arch: u32, nr: u32, arg0: u32) -> Data {
+    pub(super) fn data(arch: u32, nr: u32, arg0: u32) -> Data {
         let mut data = [0; 16];
         (data[0], data[1], data[4]) = (nr, arch, arg0);
         data
@@ -196,7 +205,7 @@ mod tests {
 
     /// Runs a filter as the kernel does, for the instructions that occur in filters of this crate and of seccompiler; the
     /// number of instructions that it took is the other result.
-    fn evaluate(program: &[sock_filter], data: &Data) -> (u32, usize) {
+    pub(super) fn evaluate(program: &[sock_filter], data: &Data) -> (u32, usize) {
         let (mut at, mut steps, mut accumulator) = (0, 0, 0);
         loop {
             let now = program[at];
@@ -208,6 +217,7 @@ mod tests {
                 code::JUMP_EQUAL => at += jump(accumulator == now.k),
                 code::JUMP_GREATER_EQUAL => at += jump(accumulator >= now.k),
                 code::JUMP_ANY_BIT => at += jump(accumulator & now.k != 0),
+                0x25 => at += jump(accumulator > now.k),
                 0x54 => accumulator &= now.k,
                 code::RETURN => return (now.k, steps),
                 other => panic!("instruction {other:#x}"),

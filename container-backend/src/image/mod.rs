@@ -1,0 +1,247 @@
+//! Archives and images as roots: unpacked into a file system in memory that no namespace has and no path leads to.
+//!
+//! Everything in an archive is taken for hostile. Its names are looked up by openat2(2) with the root as the root, so no
+//! link, `..` or absolute path leads outside; every name is made anew, never followed; devices are left out; sizes are
+//! bounded; what is named by a digest is checked. When the [`Image`] is dropped, or the process killed, nothing is left.
+
+mod layer;
+mod layout;
+mod read;
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::options::User;
+
+/// Why an archive or image cannot be used as a root. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// A file of it cannot be read.
+    #[error("cannot read {what} of {}", path.display())]
+    Read {
+        /// The archive or folder.
+        path: PathBuf,
+        /// What of it.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file system in memory cannot be made: that needs root.
+    #[error(
+        "cannot make a file system in memory for the image ({step}); as an ordinary user, unpack it and give the folder"
+    )]
+    Memory {
+        /// The system call.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// An entry cannot be unpacked.
+    #[error("cannot unpack {entry:?}")]
+    Entry {
+        /// Its name in the archive.
+        entry: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// An entry's name leads outside the root.
+    #[error("the archive names {entry:?}, which leads out of its root")]
+    Escapes {
+        /// Its name in the archive.
+        entry: String,
+    },
+    /// It holds more than was allowed.
+    #[error("the archive unpacks to more than {limit} bytes or {entries} entries")]
+    TooLarge {
+        /// Bytes allowed.
+        limit: u64,
+        /// Entries allowed.
+        entries: u64,
+    },
+    /// The bytes are not those that the digest names.
+    #[error("{name} does not have the digest {expected} but {found}")]
+    Digest {
+        /// Which part.
+        name: String,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// It is no image that is known here.
+    #[error("{what} of the image: {problem}")]
+    Format {
+        /// Which part.
+        what: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// What an image may unpack to.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Files, folders and links together.
+    pub entries: u64,
+}
+
+impl Default for Bounds {
+    /// 2 GiB in 500,000 entries.
+    fn default() -> Self {
+        Self { bytes: 2 << 30, entries: 500_000 }
+    }
+}
+
+/// An unpacked image: a root, and what its maker says about running it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Image {
+    root: OwnedFd,
+    /// The beginning of the command line.
+    pub entrypoint: Vec<OsString>,
+    /// The rest of it, unless the user gives one.
+    pub command: Vec<OsString>,
+    /// Environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Working directory.
+    pub workdir: Option<PathBuf>,
+    /// Whom it runs as.
+    pub user: Option<User>,
+    /// Names of entries that were left out (devices).
+    pub left_out: Vec<String>,
+}
+
+impl Image {
+    /// Unpacks what is at `path`: a tar as `docker export` writes it, an OCI image layout (a folder or a tar), or a tar as
+    /// `docker save` writes it; each tar plain or compressed by gzip or zstd.
+    ///
+    /// # Errors
+    ///
+    /// An [`ImageError`] names what is wrong with it.
+    pub fn open(path: impl AsRef<Path>, bounds: Bounds) -> Result<Self, ImageError> {
+        let path = path.as_ref();
+        let root = memory(bounds)?;
+        let image = Self {
+            root,
+            entrypoint: vec![],
+            command: vec![],
+            env: vec![],
+            workdir: None,
+            user: None,
+            left_out: vec![],
+        };
+        layout::unpack(path, bounds, image)
+    }
+
+    /// Whether `path` is an OCI image layout folder, and not a folder to be used as it is.
+    #[must_use]
+    pub fn is_layout(path: impl AsRef<Path>) -> bool {
+        path.as_ref().join("oci-layout").is_file() && path.as_ref().join("index.json").is_file()
+    }
+
+    /// The command line for arguments given by the user: with none, the image's own.
+    #[must_use]
+    pub fn command_line(&self, args: &[OsString]) -> Vec<OsString> {
+        let rest = if args.is_empty() { &self.command } else { args };
+        self.entrypoint.iter().chain(rest).cloned().collect()
+    }
+
+    /// The root's folder.
+    #[must_use]
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// `FSCONFIG_SET_STRING`, `FSCONFIG_CMD_CREATE`, `FSOPEN_CLOEXEC`, `FSMOUNT_CLOEXEC` (include/uapi/linux/mount.h).
+const SET_STRING: libc::c_uint = 1;
+const CREATE: libc::c_uint = 6;
+const CLOEXEC: libc::c_uint = 1;
+
+/// A file system in memory, mounted nowhere.
+fn memory(bounds: Bounds) -> Result<OwnedFd, ImageError> {
+    let checked = |step, ret: libc::c_long| match RawFd::try_from(ret) {
+        Ok(ret) if ret >= 0 => Ok(ret),
+        _ => Err(ImageError::Memory { step, source: io::Error::last_os_error() }),
+    };
+    // SAFETY: a C string and a number.
+    let context = checked("fsopen", unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), CLOEXEC) })?;
+    // SAFETY: a descriptor that the call above made and nobody else knows.
+    let context = unsafe { OwnedFd::from_raw_fd(context) };
+    let options = [
+        ("mode", "755".to_owned()),
+        ("size", bounds.bytes.to_string()),
+        ("nr_inodes", bounds.entries.to_string()),
+    ];
+    for (key, value) in options {
+        let (key, value) = (CString::new(key).unwrap_or_default(), CString::new(value).unwrap_or_default());
+        // SAFETY: an open descriptor and two C strings.
+        let set = unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                SET_STRING,
+                key.as_ptr(),
+                value.as_ptr(),
+                0,
+            )
+        };
+        checked("fsconfig", set)?;
+    }
+    // SAFETY: an open descriptor and no strings.
+    let made = unsafe {
+        let none = std::ptr::null::<libc::c_char>();
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0)
+    };
+    checked("fsconfig", made)?;
+    let attributes = libc::MOUNT_ATTR_NODEV;
+    // SAFETY: an open descriptor and numbers.
+    let mount = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, attributes) };
+    let mount = checked("fsmount", mount)?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(mount) })
+}
+
+/// Opens a path below `root` as if `root` were "/": links and `..` lead nowhere but within it.
+pub(crate) fn open_in_root(root: &impl AsRawFd, path: &Path, flags: libc::c_int) -> io::Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
+    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: an open descriptor, a C string, an open_how with its size.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    match RawFd::try_from(fd) {
+        // SAFETY: a descriptor that the call above made and nobody else knows.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A file's text out of the root, as far as it is of use.
+fn text_in_root(root: &OwnedFd, path: &str) -> Option<String> {
+    let file = File::from(open_in_root(root, Path::new(path), libc::O_RDONLY | libc::O_NONBLOCK).ok()?);
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(file, 1 << 20), &mut text).ok()?;
+    Some(text)
+}

@@ -1,0 +1,60 @@
+//! Readers: decompressing, counting, hashing.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Read};
+
+use sha2::{Digest as _, Sha256};
+
+/// A reader that hashes what passes through it.
+pub(super) struct Hashed<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Hashed<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self { inner, hash: Sha256::new() }
+    }
+
+    /// Reads what is left, and returns the digest of everything as `sha256:...`.
+    pub(super) fn finish(mut self) -> io::Result<String> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(text(&self.hash.finalize()))
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hash.update(buffer.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+/// The digest of some bytes.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    text(&Sha256::digest(bytes))
+}
+
+fn text(hash: &[u8]) -> String {
+    let mut text = String::from("sha256:");
+    for byte in hash {
+        // Writing to a string cannot fail.
+        let _ok = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The bytes without their compression, which is told from their beginning: gzip, zstd or none.
+pub(super) fn decompressed<'a>(reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut reader = BufReader::with_capacity(1 << 16, reader);
+    let head = reader.fill_buf()?;
+    if head.starts_with(&[0x1f, 0x8b]) {
+        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(reader)))
+    } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        let decoder = ruzstd::decoding::StreamingDecoder::new(reader);
+        Ok(Box::new(decoder.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?))
+    } else {
+        Ok(Box::new(reader))
+    }
+}

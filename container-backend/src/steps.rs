@@ -1,0 +1,176 @@
+//! From a config to the list of steps, in the order in which they must be made.
+
+use crate::capabilities::cap_data;
+use crate::config::Config;
+use crate::error::PrepareError;
+use crate::given::Given;
+use crate::idmap;
+use crate::isolation::{Isolation, Layer};
+use crate::options::{Network, Options};
+use crate::plan::Op;
+use crate::prepare::{Root, c_string};
+use crate::program::Found;
+use crate::rootfs;
+use crate::seccomp;
+use crate::timeline::Phase;
+
+/// `__NEW_UTS_LEN`: the longest host name.
+const HOSTNAME_MAX: usize = 64;
+
+/// The flag to clone this layer with; `None` for those that are no namespace or are entered later by the child.
+///
+/// A cgroup namespace has the group of its maker as its root. Where the instance gets a group, the namespace must be made
+/// when the child is in it. A time namespace can only be entered by the exec that follows.
+fn in_clone(layer: Layer, has_group: bool) -> Option<libc::c_int> {
+    match layer {
+        Layer::Cgroup if has_group => None,
+        Layer::Time => None,
+        layer => layer.clone_flag(),
+    }
+}
+
+/// All flags to clone with.
+pub(crate) fn clone_flags(isolation: Isolation, has_group: bool) -> libc::c_int {
+    isolation.layers().filter_map(|layer| in_clone(layer, has_group)).fold(0, |flags, flag| flags | flag)
+}
+
+/// The list of steps, in the order in which they must be made.
+pub(crate) fn steps(
+    config: &Config,
+    isolation: Isolation,
+    program: &Found,
+    lower: Option<&Root>,
+    has_group: bool,
+) -> Result<Vec<Op>, PrepareError> {
+    let options = &config.options;
+    let has = |layer| isolation.has(layer);
+    let mut ops = vec![Op::Mark(Phase::Clone)];
+    let mark = |ops: &mut Vec<Op>, phase| {
+        if !isolation.is_none() || (has_group && phase == Phase::Cgroup) {
+            ops.push(Op::Mark(phase));
+        }
+    };
+    if has(Layer::User) {
+        let (uid, gid) = options.user.as_ref().map_or((0, 0), |user| (user.uid, user.gid));
+        ops.extend(idmap::single(uid, gid));
+    }
+    if let Some(value) = options.oom_score_adj {
+        ops.push(Op::WriteFile {
+            path: c"/proc/self/oom_score_adj",
+            content: value.to_string().into_bytes(),
+        });
+    }
+    if has(Layer::Uts) {
+        let length = config.hostname.len();
+        if length == 0 || length > HOSTNAME_MAX {
+            return Err(PrepareError::HostnameLength { length, max: HOSTNAME_MAX });
+        }
+        ops.push(Op::Hostname(config.hostname.clone().into_bytes()));
+    }
+    if has(Layer::Time) {
+        ops.push(Op::Unshare(libc::CLONE_NEWTIME));
+    }
+    mark(&mut ops, Phase::Namespaces);
+    if has_group {
+        ops.push(Op::JoinGroups);
+        if has(Layer::Cgroup) {
+            ops.push(Op::Unshare(libc::CLONE_NEWCGROUP));
+        }
+    }
+    mark(&mut ops, Phase::Cgroup);
+    if has(Layer::Mount) {
+        mounts(config, isolation, program, lower, &mut ops)?;
+    }
+    if let Some(workdir) = &options.workdir {
+        ops.push(Op::Chdir(c_string("the working directory", workdir)?));
+    }
+    if config.network_beside {
+        // Who makes the namespace dies with the caller: so must the child that waits for it.
+        ops.extend([Op::DieWithCaller(true), Op::CallerAlive, Op::EnterNetwork]);
+        mark(&mut ops, Phase::Network);
+    }
+    if options.network == Network::Loopback {
+        if !has(Layer::Net) {
+            return Err(PrepareError::NeedsLayer { what: "a network", layer: Layer::Net.name() });
+        }
+        ops.push(Op::Loopback);
+    }
+    if has(Layer::Session) {
+        ops.push(Op::NewSession);
+    }
+    ops.extend(options.rlimits.iter().map(|&limit| Op::Rlimit(limit)));
+    ops.push(Op::Stdio);
+    ops.push(Op::CloseOthers);
+    ops.push(Op::Signals);
+    let filter = has(Layer::Seccomp).then(|| Op::Seccomp(filter(options)));
+    // A filter can be installed under no_new_privs, or by CAP_SYS_ADMIN, which is about to go. It refuses none of the
+    // calls that follow either way, but each passes through it: late is better.
+    let (early, late) = if has(Layer::NoNewPrivs) { (None, filter) } else { (filter, None) };
+    ops.extend(early);
+    if has(Layer::Capabilities) {
+        ops.push(Op::DropBounding(options.capabilities.missing()));
+    }
+    if let Some(user) = &options.user {
+        ops.push(Op::BecomeUser { user: user.clone(), set_groups: !has(Layer::User) });
+    }
+    if has(Layer::Capabilities) {
+        let is_root = options.user.as_ref().is_none_or(|user| user.uid == 0);
+        let kept = if is_root { options.capabilities.bits() & available(has(Layer::User)) } else { 0 };
+        ops.push(Op::Capabilities(cap_data(kept)));
+    }
+    if has(Layer::NoNewPrivs) {
+        ops.push(Op::NoNewPrivs);
+    }
+    if config.die_with_caller {
+        ops.extend([Op::DieWithCaller(true), Op::CallerAlive]);
+    } else if config.network_beside {
+        ops.push(Op::DieWithCaller(false));
+    }
+    ops.extend(late);
+    Ok(ops)
+}
+
+/// The root, and the way into it.
+fn mounts(
+    config: &Config,
+    isolation: Isolation,
+    program: &Found,
+    lower: Option<&Root>,
+    ops: &mut Vec<Op>,
+) -> Result<(), PrepareError> {
+    let options = &config.options;
+    let (user_namespace, own_pids) = (isolation.has(Layer::User), isolation.has(Layer::Pid));
+    let (binds, proc, terminals, bytes) =
+        (options.binds.as_slice(), options.proc(), options.terminals(), config.tmp_bytes);
+    if let Some(root) = lower {
+        let (lower, overlay) = (root.lower(), root.overlay);
+        let given = Given { lower, user_namespace, own_pids, bytes, binds, proc, terminals, overlay };
+        let (before, after) = given.build()?;
+        ops.extend(before);
+        ops.push(Op::Mark(Phase::Mounts));
+        ops.extend(after);
+    } else {
+        let root =
+            rootfs::Root { program: program.path(), user_namespace, own_pids, bytes, binds, proc, terminals };
+        ops.extend(root.build()?);
+        ops.push(Op::Mark(Phase::Mounts));
+        ops.extend(rootfs::pivot());
+    }
+    ops.push(Op::Mark(Phase::Pivot));
+    Ok(())
+}
+
+/// The filter that was asked for.
+fn filter(options: &Options) -> Vec<libc::sock_filter> {
+    options.seccomp.as_ref().map_or_else(seccomp::compile, |profile| profile.filter.clone())
+}
+
+/// The capabilities that the child has to choose from: all in a user namespace of its own, the caller's otherwise.
+fn available(user_namespace: bool) -> u64 {
+    if user_namespace {
+        return u64::MAX;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    permitted.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+//! What an instance can be given and denied.
+
+mod common;
+
+use common::*;
+use container_backend::{Capabilities, Layer, Network, PrepareError, Proc, Profile, Rlimit, User};
+
+#[test]
+fn a_user_without_rights_has_no_capabilities() {
+    let Some(config) = container(&["show", "/proc/self/status"]) else { return };
+    let ran = run(config.user(User { uid: 1000, gid: 1001, groups: vec![] }));
+    assert!(ran.field("Uid:").starts_with("1000"), "{ran:?}");
+    assert!(ran.field("Gid:").starts_with("1001"), "{ran:?}");
+    for set in ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"] {
+        assert_eq!(ran.field(set), "0000000000000000", "{set}");
+    }
+}
+
+#[test]
+fn groups_are_those_that_were_given() {
+    let Some(config) = container(&["show", "/proc/self/status"]) else { return };
+    if is_root() {
+        let ran = run(config.user(User { uid: 5, gid: 6, groups: vec![7, 8] }));
+        assert_eq!(ran.field("Groups:"), "7 8");
+    }
+}
+
+#[test]
+fn capabilities_can_be_added_and_taken_away() {
+    let Some(config) = container(&["show", "/proc/self/status"]) else { return };
+    let only = Capabilities::none().changed("CHOWN").expect("known");
+    let ran = run(config.clone().capabilities(only));
+    for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        assert_eq!(ran.field(set), "0000000000000001", "{set}");
+    }
+    let more = Capabilities::default().changed("+NET_RAW").expect("known");
+    assert_eq!(run(config.capabilities(more)).field("CapEff:"), "00000000800425fb");
+}
+
+#[test]
+fn resource_limits_and_the_oom_score_are_set() {
+    let Some(config) = container(&["show", "/proc/self/limits"]) else { return };
+    let limit = Rlimit::parse("nofile=33:44").expect("a limit");
+    let ran = run(config.rlimit(limit));
+    let line: Vec<_> = ran.field("Max open files").split_whitespace().collect();
+    assert_eq!(line[..2], ["33", "44"]);
+    let Some(config) = container(&["show", "/proc/self/oom_score_adj"]) else { return };
+    assert_eq!(run(config.oom_score_adj(700)).stdout, "700\n");
+}
+
+#[test]
+fn the_working_folder_is_the_one_that_was_said() {
+    let Some(config) = container(&["list", "."]) else { return };
+    assert!(run(config.workdir("/dev")).lines().contains(&"null"));
+}
+
+#[test]
+fn loopback_is_up_where_it_was_asked_for() {
+    let Some(config) = container(&["show", "/proc/self/net/fib_trie"]) else { return };
+    for beside in [true, false] {
+        let config = config.clone().network_beside(beside);
+        assert!(!run(config.clone()).stdout.contains("127.0.0.1"));
+        assert!(run(config.network(Network::Loopback)).stdout.contains("127.0.0.1"));
+    }
+    let without = config.isolation(container_backend::Isolation::container().without(Layer::Net));
+    let refused = without.network(Network::Loopback).prepare();
+    assert!(
+        matches!(refused, Err(PrepareError::NeedsLayer { .. })),
+        "the host's is not touched: {refused:?}"
+    );
+}
+
+#[test]
+fn a_generated_root_can_have_terminals_and_a_proc_as_engines_make_it() {
+    let Some(config) = container(&["write", "/dev/ptmx"]) else { return };
+    assert_eq!(run(config.terminals(true)).lines().first(), Some(&"open: done"));
+    let Some(config) = container(&["write", "/proc/self/comm"]) else { return };
+    assert_eq!(run(config.proc(Proc::Masked)).lines().first(), Some(&"open: done"));
+    let Some(config) = container(&["write", "/proc/sys/kernel/hostname"]) else { return };
+    assert_eq!(run(config.proc(Proc::Masked)).lines(), ["open: Read-only file system"]);
+}
+
+#[test]
+fn a_profile_of_ones_own_takes_the_place_of_the_default() {
+    let Some(config) = container(&["refused"]) else { return };
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["keyctl", "bpf"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#;
+    let profile = Profile::from_json(text, Capabilities::default()).expect("a good profile");
+    let ran = run(config.seccomp(profile));
+    assert_eq!(ran.field("keyctl:"), "Operation not supported");
+    assert_eq!(ran.field("bpf:"), "Operation not supported");
+    assert_ne!(ran.field("clone3:"), "Function not implemented");
+}
