@@ -198,6 +198,17 @@ pub enum Error {
         /// Where and why.
         failure: crate::report::Failure,
     },
+    /// A Linux guest did not come to its program's end, and its kernel said something.
+    #[error("the virtual machine monitor failed: {failure}; the end of the guest's kernel log:\n{log}")]
+    LinuxGuest {
+        /// Where and why.
+        failure: crate::report::Failure,
+        /// Its last lines.
+        log: String,
+    },
+    /// A Linux guest cannot be prepared.
+    #[error(transparent)]
+    Linux(#[from] crate::linux::LinuxError),
     /// The monitor process was ended from outside.
     #[error("the virtual machine monitor was ended by signal {signal}")]
     MonitorKilled {

@@ -27,6 +27,7 @@
 //! * [`probe`](mod@probe): what stands behind `/dev/kvm`
 //! * [`elf`], [`layout`], [`template`], [`boot`]: how a program becomes guest memory and registers
 //! * `monitor`: the process that holds the machine
+//! * [`linux`]: the same program under a real Linux kernel
 //! * [`error`]: what can go wrong, by step
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
@@ -38,6 +39,7 @@ pub mod config;
 pub mod elf;
 pub mod error;
 pub mod layout;
+pub mod linux;
 mod monitor;
 pub mod probe;
 pub mod report;
@@ -46,6 +48,7 @@ pub mod vm;
 
 pub use config::{Program, Stdio, VmConfig};
 pub use error::{ConfigError, Error, KvmError, ProgramError};
+pub use linux::{KernelError, LinuxConfig, LinuxError, LinuxVm};
 pub use probe::{Virtualisation, probe};
 pub use report::{Exits, Failure, Status};
 pub use template::guest_elf;

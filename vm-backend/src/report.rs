@@ -15,6 +15,9 @@ use vm_abi::UNSERVED_SLOTS;
 /// Named phases of a start, in order. `guest_ready` is the reader's: it ends when the first byte of output arrives.
 pub const PHASES: [&str; 7] = ["monitor", "open", "create_vm", "memory", "vcpu", "load", "enter"];
 
+/// Most phases that a kind of machine has.
+const MAX_PHASES: usize = 12;
+
 /// Steps at which the monitor can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -43,9 +46,17 @@ pub enum Step {
     BadRequest,
     /// A panic in the monitor.
     Panic,
+    /// KVM_CREATE_IRQCHIP, KVM_CREATE_PIT2, KVM_SET_TSS_ADDR.
+    Interrupts,
+    /// Starting the thread of a further vCPU.
+    Thread,
+    /// A Linux guest's kernel gave up: it panicked, or reset the machine, before the program ended.
+    GuestReset,
+    /// Our init in a Linux guest cannot do its work: `address` is the number of its step, `detail` its errno.
+    Init,
 }
 
-const STEPS: [(Step, &CStr); 12] = [
+const STEPS: [(Step, &CStr); 16] = [
     (Step::Detach, c"detaching from the caller"),
     (Step::Open, c"opening /dev/kvm"),
     (Step::CreateVm, c"KVM_CREATE_VM"),
@@ -58,6 +69,10 @@ const STEPS: [(Step, &CStr); 12] = [
     (Step::UnexpectedExit, c"an exit from the guest that has no meaning here"),
     (Step::BadRequest, c"a malformed request of the guest"),
     (Step::Panic, c"a panic"),
+    (Step::Interrupts, c"making interrupt controllers and timer"),
+    (Step::Thread, c"starting the thread of a vCPU"),
+    (Step::GuestReset, c"the guest's kernel panicked or reset the machine before the program ended"),
+    (Step::Init, c"init in the guest failed"),
 ];
 
 /// A failure of the monitor, read from the report.
@@ -81,6 +96,14 @@ impl fmt::Display for Failure {
         match self.step {
             Some(Step::UnexpectedExit | Step::BadRequest) => {
                 write!(f, " ({}) at {:#x}", self.detail, self.address)
+            }
+            Some(Step::Init) => {
+                let step = u32::try_from(self.address).unwrap_or(0);
+                write!(f, " at {}", vm_abi::linux::steps::name(step))?;
+                if self.detail == 0 {
+                    return Ok(());
+                }
+                write!(f, ": {}", io::Error::from_raw_os_error(self.detail))
             }
             _ if self.detail != 0 => write!(f, ": {}", io::Error::from_raw_os_error(self.detail)),
             _ => Ok(()),
@@ -146,7 +169,7 @@ const FAILED: u32 = 3;
 /// The shared page.
 #[repr(C)]
 pub(crate) struct Page {
-    phases: [AtomicU64; PHASES.len()],
+    phases: [AtomicU64; MAX_PHASES],
     counts: [AtomicU64; 6],
     ended_ns: AtomicU64,
     address: AtomicU64,
@@ -163,6 +186,7 @@ const _: () = assert!(size_of::<Page>() <= 4096);
 #[derive(Debug)]
 pub(crate) struct Report {
     page: NonNull<Page>,
+    names: &'static [&'static str],
 }
 
 // SAFETY: all fields are atomics; the mapping stays until drop.
@@ -171,14 +195,15 @@ unsafe impl Send for Report {}
 unsafe impl Sync for Report {}
 
 impl Report {
-    /// A fresh page, all zero.
-    pub fn new() -> io::Result<Self> {
+    /// A fresh page, all zero, for a machine whose start has these phases.
+    pub fn new(names: &'static [&'static str]) -> io::Result<Self> {
+        debug_assert!(names.len() <= MAX_PHASES);
         let len = NonZeroUsize::new(size_of::<Page>()).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing of ours.
         let page = unsafe {
             mmap_anonymous(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED)
         }?;
-        Ok(Self { page: page.cast() })
+        Ok(Self { page: page.cast(), names })
     }
 
     fn page(&self) -> &Page {
@@ -189,6 +214,14 @@ impl Report {
     /// Marks the end of a phase.
     pub fn phase(&self, index: usize, now: u64) {
         self.page().phases[index].store(now, Relaxed);
+    }
+
+    /// Marks the end of a phase unless it was marked before: what a guest says twice counts once.
+    pub fn phase_once(&self, index: usize, now: u64) {
+        let phase = &self.page().phases[index];
+        if phase.load(Relaxed) == 0 {
+            phase.store(now, Relaxed);
+        }
     }
 
     /// Counts an exit.
@@ -243,7 +276,7 @@ impl Report {
     /// The phases that ended so far.
     pub fn timeline(&self) -> Vec<(&'static str, u64)> {
         let ends = self.page().phases.iter().map(|p| p.load(Relaxed));
-        PHASES.into_iter().zip(ends).take_while(|(_, end)| *end != 0).collect()
+        self.names.iter().copied().zip(ends).filter(|(_, end)| *end != 0).collect()
     }
 
     /// How it ended, or why not.

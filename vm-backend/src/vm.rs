@@ -16,9 +16,10 @@ use crate::config::{Program, Stdio, VmConfig};
 use crate::elf::{self, Image};
 use crate::error::{ConfigError, Error};
 use crate::layout::{FilePlace, Layout};
+use crate::linux::Log;
 use crate::monitor;
 use crate::probe::{self, Virtualisation};
-use crate::report::{Exits, Report, Status};
+use crate::report::{Exits, Failure, PHASES, Report, Status};
 use crate::template::{Template, initial_stack};
 
 /// Where the program lies in the guest when nothing else is said.
@@ -45,7 +46,7 @@ pub struct Vm {
     kind: Virtualisation,
 }
 
-fn open(path: &Path) -> Result<(File, u64), Error> {
+pub(crate) fn open(path: &Path) -> Result<(File, u64), Error> {
     let error = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
     let file = File::open(path).map_err(error("opened"))?;
     let metadata = file.metadata().map_err(error("examined"))?;
@@ -64,40 +65,42 @@ fn check_guest_path(path: &[u8]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Memory of the host in bytes.
-fn host_memory() -> Option<u64> {
-    let info = nix::sys::sysinfo::sysinfo().ok()?;
-    Some(info.ram_total())
+/// The program, its size, and what it is called.
+pub(crate) fn open_program(program: &Program) -> Result<(File, u64, PathBuf), Error> {
+    match program {
+        Program::Path(path) => {
+            let (file, size) = open(path)?;
+            Ok((file, size, path.clone()))
+        }
+        Program::Sealed(fd) => {
+            let path = PathBuf::from("(sealed program)");
+            let error =
+                |operation| Error::File { operation, path: path.clone(), source: io::Error::last_os_error() };
+            let file = File::from(fd.try_clone().map_err(|_| error("duplicated"))?);
+            let size = file.metadata().map_err(|_| error("examined"))?.len();
+            Ok((file, size, path))
+        }
+    }
+}
+
+/// Refuses more memory than the host has.
+pub(crate) fn check_host_memory(memory: u64) -> Result<(), ConfigError> {
+    match nix::sys::sysinfo::sysinfo() {
+        Ok(info) if memory > info.ram_total() => {
+            Err(ConfigError::MemoryBeyondHost { asked: memory >> 20, host: info.ram_total() >> 20 })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Vm {
     pub(crate) fn prepare(config: &VmConfig) -> Result<Self, Error> {
         config.check()?;
-        let (program, size, path) = match &config.program {
-            Program::Path(path) => {
-                let (file, size) = open(path)?;
-                (file, size, path.clone())
-            }
-            Program::Sealed(fd) => {
-                let path = PathBuf::from("(sealed program)");
-                let error = |operation| Error::File {
-                    operation,
-                    path: path.clone(),
-                    source: io::Error::last_os_error(),
-                };
-                let file = File::from(fd.try_clone().map_err(|_| error("duplicated"))?);
-                let size = file.metadata().map_err(|_| error("examined"))?.len();
-                (file, size, path)
-            }
-        };
+        let (program, size, path) = open_program(&config.program)?;
         let image = elf::read(&program, size)
             .map_err(|source| Error::File { operation: "read", path: path.clone(), source })?
             .map_err(|source| Error::Program { path: path.clone(), source })?;
-        if let Some(host) = host_memory()
-            && config.memory > host
-        {
-            return Err(ConfigError::MemoryBeyondHost { asked: config.memory >> 20, host: host >> 20 }.into());
-        }
+        check_host_memory(config.memory)?;
 
         let guest_path =
             config.guest_path.as_deref().map_or(DEFAULT_PATH.as_bytes(), std::ffi::CStr::to_bytes);
@@ -184,29 +187,15 @@ impl Vm {
     /// # Errors
     /// No process can be made. What fails later, in the monitor, is the outcome of [`Monitor::wait`].
     pub fn spawn(&self, stdio: Stdio<'_>) -> Result<Monitor, Error> {
-        let host = |step| move |source| Error::Host { step, source };
-        let report = Report::new().map_err(host("mapping the report"))?;
+        let report = Report::new(&PHASES).map_err(mapping_failed)?;
         let parent = nix::unistd::getpid();
-        // SAFETY: the child continues only in `monitor::main`, which ends the process; libc's fork keeps the allocator
-        // usable in the child of a process with threads, and no other lock of this process is taken there.
-        let pid = unsafe { libc::fork() };
-        match pid {
-            -1 => Err(host("fork")(io::Error::last_os_error())),
-            0 => monitor::main(self, &report, stdio, parent),
-            pid => {
-                let pid = Pid::from_raw(pid);
-                match pidfd_open(pid) {
-                    Ok(pidfd) => Ok(Monitor { pid, pidfd, report, reaped: None }),
-                    Err(source) => {
-                        // Without the descriptor nothing can be waited for: end the child by its number, which is ours
-                        // until it is reaped.
-                        kill_and_reap(pid);
-                        Err(host("pidfd_open")(source))
-                    }
-                }
-            }
-        }
+        Monitor::start(report, None, |report, _| monitor::run(self, report, stdio, parent))
     }
+}
+
+/// The report, or the log, cannot be shared with a monitor.
+pub(crate) fn mapping_failed(source: io::Error) -> Error {
+    Error::Host { step: "mapping the report", source }
 }
 
 /// The auxiliary vector but for AT_EXECFN (include/uapi/linux/auxvec.h).
@@ -277,10 +266,45 @@ pub struct Monitor {
     pid: Pid,
     pidfd: OwnedFd,
     report: Report,
+    log: Option<Log>,
     reaped: Option<(u64, WaitStatus)>,
 }
 
 impl Monitor {
+    /// Forks a monitor, whose whole life is `body`.
+    pub(crate) fn start(
+        report: Report,
+        log: Option<Log>,
+        body: impl FnOnce(&Report, Option<&Log>) -> Result<i32, Failure>,
+    ) -> Result<Self, Error> {
+        let host = |step| move |source| Error::Host { step, source };
+        // SAFETY: the child continues only in `monitor::main`, which ends the process; libc's fork keeps the allocator
+        // usable in the child of a process with threads, and no other lock of this process is taken there.
+        let pid = unsafe { libc::fork() };
+        match pid {
+            -1 => Err(host("fork")(io::Error::last_os_error())),
+            0 => monitor::main(&report, || body(&report, log.as_ref())),
+            pid => {
+                let pid = Pid::from_raw(pid);
+                match pidfd_open(pid) {
+                    Ok(pidfd) => Ok(Self { pid, pidfd, report, log, reaped: None }),
+                    Err(source) => {
+                        // Without the descriptor nothing can be waited for: end the child by its number, which is ours
+                        // until it is reaped.
+                        kill_and_reap(pid);
+                        Err(host("pidfd_open")(source))
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a Linux guest's kernel has printed so far, the last 32 KiB of it; `None` for the built-in guest, which has no
+    /// kernel.
+    pub fn kernel_log(&self) -> Option<String> {
+        self.log.as_ref().map(Log::text)
+    }
+
     /// Process id of the monitor.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
@@ -316,7 +340,10 @@ impl Monitor {
             (WaitStatus::Signaled(_, signal, _), Err(_)) if !self.report.is_finished() => {
                 Err(Error::MonitorKilled { signal: signal as i32 })
             }
-            (_, Err(failure)) => Err(Error::Monitor { failure }),
+            (_, Err(failure)) => Err(match self.kernel_log() {
+                Some(log) if !log.is_empty() => Error::LinuxGuest { failure, log },
+                _ => Error::Monitor { failure },
+            }),
             (_, Ok(status)) => Ok(Some(Outcome {
                 status,
                 exits: self.report.exits(),

@@ -18,6 +18,8 @@
 //! ```
 #![no_std]
 
+pub mod linux;
+
 /// Version of this interface.
 pub const VERSION: u32 = 1;
 

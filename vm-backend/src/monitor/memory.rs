@@ -41,7 +41,14 @@ fn usize_of(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 
-fn map(address: *mut u8, len: u64, prot: i32, flags: i32, file: Option<(&File, u64)>) -> io::Result<*mut u8> {
+/// Maps memory or a file: at a null address where the kernel likes, with MAP_FIXED inside a reservation of the caller's own.
+pub(crate) fn map(
+    address: *mut u8,
+    len: u64,
+    prot: i32,
+    flags: i32,
+    file: Option<(&File, u64)>,
+) -> io::Result<*mut u8> {
     let (fd, offset) = file.map_or((-1, 0), |(f, o)| (f.as_raw_fd(), o));
     let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: callers pass a null address (the kernel chooses), or MAP_FIXED with a range inside their own reservation

@@ -1,12 +1,12 @@
 //! The monitor: the process that holds one virtual machine, from fork to exit.
 
-mod memory;
+pub(crate) mod memory;
 mod requests;
 mod vcpu;
 
 use std::ffi::c_uint;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kvm_bindings::{KVM_CAP_SPLIT_IRQCHIP, kvm_enable_cap};
@@ -22,7 +22,7 @@ use memory::Memory;
 use vcpu::Vcpu;
 
 /// Exit code of a monitor that failed; the report says at what.
-const FAILED: i32 = 125;
+pub(crate) const FAILED: i32 = 125;
 
 /// Where a local APIC answers (APIC_DEFAULT_PHYS_BASE; Intel SDM vol. 3, 11.4.1).
 const APIC_GPA: u64 = 0xfee0_0000;
@@ -44,14 +44,13 @@ fn errno(error: &io::Error) -> i32 {
 }
 
 /// A failure at a step, from the last error of libc or an error value.
-fn at(step: Step) -> impl Fn(io::Error) -> Failure {
+pub(crate) fn at(step: Step) -> impl Fn(io::Error) -> Failure {
     move |error| Failure { step: Some(step), detail: errno(&error), address: 0 }
 }
 
 /// The child's whole life.
-pub(crate) fn main(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> ! {
-    let result = catch_unwind(AssertUnwindSafe(|| run(vm, report, stdio, parent)));
-    let code = match result {
+pub(crate) fn main(report: &Report, body: impl FnOnce() -> Result<i32, Failure>) -> ! {
+    let code = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
             report.failed(failure, monotonic_ns());
@@ -66,9 +65,10 @@ pub(crate) fn main(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> !
     unsafe { libc::_exit(code) }
 }
 
-fn run(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> Result<i32, Failure> {
+/// From detaching to the program's end.
+pub(crate) fn run(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> Result<i32, Failure> {
     let phase = |phase: Phase| report.phase(phase as usize, monotonic_ns());
-    detach(vm, stdio, parent).map_err(at(Step::Detach))?;
+    detach(&vm.keep, stdio, parent).map_err(at(Step::Detach))?;
     phase(Phase::Monitor);
     let kvm = probe::open().map_err(|_| at(Step::Open)(io::Error::last_os_error()))?;
     phase(Phase::Open);
@@ -102,7 +102,7 @@ fn use_kernel_apic(fd: &VmFd) {
 
 /// Becomes a process of its own: dies with the caller, and with nobody else (a Ctrl-C meant for the caller does not end
 /// it), and keeps no descriptor but the standard ones and those it still needs.
-fn detach(vm: &Vm, stdio: Stdio<'_>, parent: Pid) -> io::Result<()> {
+pub(crate) fn detach(keep: &[RawFd], stdio: Stdio<'_>, parent: Pid) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     if nix::unistd::getppid() != parent {
         // The caller died before the line above.
@@ -111,7 +111,7 @@ fn detach(vm: &Vm, stdio: Stdio<'_>, parent: Pid) -> io::Result<()> {
     reset_signals()?;
     install_stdio(stdio)?;
     let mut from = 3;
-    for fd in vm.keep.iter().filter_map(|fd| c_uint::try_from(*fd).ok()) {
+    for fd in keep.iter().filter_map(|fd| c_uint::try_from(*fd).ok()) {
         if fd > from {
             close_range(from, fd - 1)?;
         }

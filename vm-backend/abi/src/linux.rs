@@ -1,0 +1,98 @@
+//! What the monitor and our init under a Linux kernel agree on.
+//!
+//! They share one area of memory beside the guest's RAM, which init maps through `/dev/mem`: a page with the
+//! [`Mailbox`], and [`DATA_SIZE`] bytes of data behind it. Init writes what it wants there and then one byte, an
+//! [`op`], to the [`DOORBELL`]: one exit, whatever the amount of data, and no driver of any kernel is needed.
+
+/// Guest-physical address of the mailbox: above the RAM below 4 GiB, below the interrupt controllers.
+pub const MAILBOX_GPA: u64 = 0xd000_0000;
+/// Where the data begin in it.
+pub const DATA_OFFSET: u64 = 4096;
+/// Room for data; what the program writes leaves in pieces of at most this size, as much as a pipe holds.
+pub const DATA_SIZE: u64 = 64 << 10;
+/// Size of all of it.
+pub const MAILBOX_SIZE: u64 = DATA_OFFSET + DATA_SIZE;
+/// First bytes of the mailbox: "bhlinux" and a zero.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"bhlinux\0");
+/// Version of this interface.
+pub const VERSION: u32 = 1;
+
+/// The port that an [`op`] is written to. Nothing of a PC is there (it is between the usual sound and joystick cards).
+pub const DOORBELL: u16 = 0x5e0;
+
+/// What init asks for.
+pub mod op {
+    /// Init runs: the kernel has done its part.
+    pub const ENTERED: u8 = 1;
+    /// The program is about to be started.
+    pub const STARTING: u8 = 2;
+    /// `len` bytes of data go to `stream` (1 or 2). `result`: 0, or an errno when nobody reads them.
+    pub const OUTPUT: u8 = 3;
+    /// Is there input? `result`: bytes put into the data, 0 at the end, [`super::NO_INPUT`] for none at present.
+    pub const INPUT: u8 = 4;
+    /// The program ended; `status` is what wait4(2) said.
+    pub const ENDED: u8 = 5;
+    /// Init cannot do its work: `stream` is the number of the step that failed ([`super::steps`]), `status` the errno.
+    pub const FAILED: u8 = 6;
+}
+
+/// Answer to [`op::INPUT`] when there is none yet.
+pub const NO_INPUT: i32 = -1;
+
+/// Steps of init, for [`op::FAILED`].
+pub mod steps {
+    /// Opening `/dev/mem`.
+    pub const OPEN_MEM: u32 = 1;
+    /// Mapping the mailbox.
+    pub const MAP_MEM: u32 = 2;
+    /// The mailbox is not what it should be.
+    pub const MAILBOX: u32 = 3;
+    /// Making the pipes or the process.
+    pub const PROCESS: u32 = 4;
+    /// Executing the program.
+    pub const EXEC: u32 = 5;
+    /// Waiting for the program.
+    pub const WAIT: u32 = 6;
+
+    /// The step in words.
+    pub const fn name(step: u32) -> &'static str {
+        match step {
+            OPEN_MEM => "opening /dev/mem (the kernel needs CONFIG_DEVMEM)",
+            MAP_MEM => "mapping the mailbox through /dev/mem",
+            MAILBOX => "reading the mailbox",
+            PROCESS => "making pipes and a process",
+            EXEC => "executing the program",
+            WAIT => "waiting for the program",
+            _ => "a step that it could not name",
+        }
+    }
+}
+
+/// The first page. The data hold, when init starts, the program's path, its `argc` arguments and its `envc`
+/// variables, each ended by a zero byte.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Mailbox {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`VERSION`].
+    pub version: u32,
+    /// Number of arguments, `argv[0]` included.
+    pub argc: u32,
+    /// Number of variables.
+    pub envc: u32,
+    /// Length of the texts in the data.
+    pub text_len: u32,
+    /// 1: standard input may bring something; 0: it is at its end already.
+    pub stdin: u32,
+    /// See [`op`].
+    pub stream: u32,
+    /// See [`op`].
+    pub len: u32,
+    /// See [`op`].
+    pub result: i32,
+    /// See [`op`].
+    pub status: i32,
+}
+
+const _: () = assert!(size_of::<Mailbox>() == 48);

@@ -1,0 +1,77 @@
+//! The kernel's command line.
+
+use super::error::LinuxError;
+
+/// COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h), its final zero byte included.
+pub const LIMIT: usize = 2048;
+
+/// What every boot is told. Each word of it saves time or makes an end an end:
+///
+/// * `reboot=t`: a triple fault, which is an exit; the other ways try a keyboard controller first
+/// * `panic=-1`: a panic reboots at once
+/// * `earlyprintk`: what the kernel has to say goes to a port, one exit a byte, without a driver that is probed; `keep`
+///   because a stock kernel has another console, which nobody sees
+/// * `8250.nr_uarts=0`: and no driver looks for that port
+/// * `acpi=off`, `pci=off`: there are none; looking for them costs exits. Processors are in an MP table
+/// * `nokaslr`: no search for a random place, no relocations to apply
+/// * `cryptomgr.notests`: a stock kernel checks its ciphers at every start
+const BASE: &str = "reboot=t panic=-1 earlyprintk=ttyS0,115200,keep 8250.nr_uarts=0 acpi=off pci=off nokaslr cryptomgr.notests";
+
+/// Puts the line together: ours, then `extra`, which can override it.
+///
+/// # Errors
+/// It is too long, or `extra` holds what is no part of a line.
+pub fn build(console: bool, extra: &str) -> Result<String, LinuxError> {
+    for character in extra.chars() {
+        if character.is_control() {
+            return Err(LinuxError::CommandLineControl { character });
+        }
+        if !character.is_ascii() {
+            return Err(LinuxError::CommandLineNotAscii { character });
+        }
+    }
+    // Without --console only what is wrong is printed.
+    let loudness = if console { "ignore_loglevel" } else { "quiet" };
+    let mut line = format!("{BASE} {loudness}");
+    if !extra.is_empty() {
+        line.push(' ');
+        line.push_str(extra);
+    }
+    let size = line.len() + 1;
+    if size > LIMIT {
+        return Err(LinuxError::CommandLineTooLong { size, limit: LIMIT });
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_is_quiet_unless_the_console_is_asked_for() {
+        assert!(build(false, "").unwrap().ends_with(" quiet"));
+        assert!(!build(true, "").unwrap().contains("quiet"));
+    }
+
+    #[test]
+    fn what_the_user_adds_comes_last() {
+        assert!(build(false, "panic=5 nosmp").unwrap().ends_with(" quiet panic=5 nosmp"));
+    }
+
+    #[test]
+    fn a_line_may_be_as_long_as_the_kernel_reads_and_no_longer() {
+        let room = LIMIT - 1 - build(false, "x").unwrap().len() + 1;
+        assert_eq!(build(false, &"x".repeat(room)).unwrap().len(), LIMIT - 1);
+        let error = build(false, &"x".repeat(room + 1)).unwrap_err();
+        assert_eq!(error.to_string(), "the kernel's command line takes 2049 bytes, at most 2048 fit");
+    }
+
+    #[test]
+    fn control_characters_are_refused() {
+        for bad in ["a\nb", "a\0", "\u{7f}", "\tx"] {
+            assert!(matches!(build(false, bad), Err(LinuxError::CommandLineControl { .. })), "{bad:?}");
+        }
+        assert!(matches!(build(false, "ü"), Err(LinuxError::CommandLineNotAscii { character: 'ü' })));
+    }
+}

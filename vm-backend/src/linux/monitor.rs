@@ -1,0 +1,204 @@
+//! The monitor of a Linux machine: from fork to the program's end.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_ioctls::VmFd;
+use nix::unistd::Pid;
+use vm_abi::linux::{MAILBOX_GPA, MAILBOX_SIZE};
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+use super::console::{Log, Serial};
+use super::layout::{self, HOLE, KVM_TSS};
+use super::machine::LinuxVm;
+use super::mailbox::{Post, Streams};
+use super::vcpu::{Devices, Vcpu};
+use crate::clock::monotonic_ns;
+use crate::config::Stdio;
+use crate::monitor::memory::map;
+use crate::monitor::{FAILED, at, detach};
+use crate::probe;
+use crate::report::{Failure, Report, Step};
+
+/// The phases, as indices of [`super::PHASES`].
+#[derive(Clone, Copy)]
+pub(super) enum Phase {
+    Monitor,
+    Open,
+    CreateVm,
+    Memory,
+    Load,
+    Vcpu,
+    Enter,
+    KernelDecompress,
+    KernelInit,
+    Init,
+}
+
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+/// The host can back the guest with its own large pages where both are aligned to them.
+const ALIGN: u64 = 2 << 20;
+
+/// From detaching to the program's end; the exit code of the monitor.
+pub(super) fn run(
+    vm: &LinuxVm,
+    report: &Report,
+    log: Option<&Log>,
+    stdio: Stdio<'_>,
+    parent: Pid,
+) -> Result<i32, Failure> {
+    let phase = |phase: Phase| report.phase(phase as usize, monotonic_ns());
+    detach(&vm.keep, stdio, parent).map_err(at(Step::Detach))?;
+    phase(Phase::Monitor);
+    let kvm = probe::open().map_err(|_| at(Step::Open)(io::Error::last_os_error()))?;
+    phase(Phase::Open);
+    let fd = kvm.create_vm().map_err(|e| at(Step::CreateVm)(e.into()))?;
+    interrupts(&fd)?;
+    phase(Phase::CreateVm);
+    let regions = reserve(vm)?;
+    for (slot, (gpa, size, host)) in (0u32..).zip(&regions) {
+        add_slot(&fd, slot, *gpa, *size, *host, report)?;
+    }
+    phase(Phase::Memory);
+    let memory = accessible(&regions)?;
+    let low = regions.first().map_or(ptr::null_mut(), |(_, _, host)| *host);
+    load(vm, low)?;
+    let post = Post::new(&memory, &vm.texts, streams()).map_err(at(Step::Load))?;
+    phase(Phase::Load);
+    let mut vcpus = Vec::new();
+    for id in 0..vm.vcpus {
+        vcpus.push(fd.create_vcpu(id.into()).map_err(|e| at(Step::CreateVcpu)(e.into()))?);
+    }
+    phase(Phase::Vcpu);
+    let vcpus = (0..).zip(vcpus).map(|(id, fd)| Vcpu::set_up(fd, id, vm)).collect::<Result<Vec<_>, _>>()?;
+    let devices =
+        Devices { post, serial: Serial::default(), log, console: vm.console, compressed: vm.compressed };
+    phase(Phase::Enter);
+    start(vcpus, &Mutex::new(devices), report)
+}
+
+/// Local APICs, I/O APIC, 8259 and timer, all in KVM: a halted vCPU and a timer interrupt are no exits then.
+fn interrupts(fd: &VmFd) -> Result<(), Failure> {
+    let failed = |e: kvm_ioctls::Error| at(Step::Interrupts)(e.into());
+    let tss =
+        usize::try_from(KVM_TSS).map_err(|_| at(Step::Interrupts)(io::ErrorKind::InvalidInput.into()))?;
+    fd.set_tss_address(tss).map_err(failed)?;
+    fd.create_irq_chip().map_err(failed)?;
+    // Kernels without KVM's clock measure their counter against it. The speaker's port, which that measuring uses, too.
+    fd.create_pit2(kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() })
+        .map_err(failed)
+}
+
+/// Address space for RAM below and above the hole, and for the mailbox: (guest-physical, length, host address), ascending.
+fn reserve(vm: &LinuxVm) -> Result<Vec<(u64, u64, *mut u8)>, Failure> {
+    let mut parts = layout::ram(vm.memory);
+    parts.insert(1, (MAILBOX_GPA, MAILBOX_SIZE));
+    let one = |(gpa, size): (u64, u64)| {
+        let raw = map(ptr::null_mut(), size + ALIGN, READ_WRITE, ANONYMOUS, None)?;
+        let pad = raw.align_offset(usize::try_from(ALIGN).map_err(io::Error::other)?);
+        Ok((gpa, size, raw.wrapping_add(pad)))
+    };
+    parts.into_iter().map(one).collect::<io::Result<_>>().map_err(at(Step::MapMemory))
+}
+
+fn add_slot(
+    fd: &VmFd,
+    slot: u32,
+    gpa: u64,
+    size: u64,
+    host: *mut u8,
+    report: &Report,
+) -> Result<(), Failure> {
+    let region = kvm_userspace_memory_region {
+        slot,
+        flags: 0,
+        guest_phys_addr: gpa,
+        memory_size: size,
+        userspace_addr: host as u64,
+    };
+    // SAFETY: `reserve` mapped the range, and nothing unmaps it before the process ends; the parts do not overlap (layout).
+    unsafe { fd.set_user_memory_region(region) }.map_err(|e| at(Step::MemorySlot)(e.into()))?;
+    report.slot_added();
+    Ok(())
+}
+
+/// The same memory for reading and writing from here.
+fn accessible(regions: &[(u64, u64, *mut u8)]) -> Result<GuestMemoryMmap<()>, Failure> {
+    let failed = at(Step::MapMemory);
+    let one = |(gpa, size, host): &(u64, u64, *mut u8)| {
+        let size = usize::try_from(*size).map_err(io::Error::other)?;
+        // SAFETY: `reserve` mapped the range, which stays until the process ends.
+        let region = unsafe { MmapRegion::build_raw(*host, size, READ_WRITE, ANONYMOUS) };
+        let region = region.map_err(io::Error::other)?;
+        GuestRegionMmap::new(region, GuestAddress(*gpa)).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    };
+    let regions = regions.iter().map(one).collect::<io::Result<Vec<_>>>().map_err(&failed)?;
+    GuestMemoryMmap::from_regions(regions).map_err(|e| failed(io::Error::other(e)))
+}
+
+/// Maps what the image holds over the start of the memory, privately.
+fn load(vm: &LinuxVm, low: *mut u8) -> Result<(), Failure> {
+    let end = vm.memory.min(HOLE);
+    for (gpa, len) in &vm.parts {
+        let failed = at(Step::Load);
+        if gpa.checked_add(*len).is_none_or(|e| e > end) {
+            return Err(failed(io::ErrorKind::InvalidInput.into()));
+        }
+        let offset = usize::try_from(*gpa).map_err(|e| failed(io::Error::other(e)))?;
+        // Inside the reservation of the low memory: checked above.
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+        map(low.wrapping_add(offset), *len, READ_WRITE, flags, Some((&vm.image, *gpa))).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The streams that `detach` put in place.
+fn streams() -> Streams<'static> {
+    // SAFETY: `detach` put open descriptors into 0, 1 and 2, and nothing in this process closes them.
+    let fd = |n| unsafe { BorrowedFd::borrow_raw(n) };
+    Streams { input: (!is_null(fd(0))).then(|| fd(0)), out: [fd(1), fd(2)] }
+}
+
+/// Whether a descriptor is /dev/null: then the guest need not ask for input, again and again.
+fn is_null(fd: BorrowedFd<'_>) -> bool {
+    let null = nix::sys::stat::makedev(1, 3);
+    nix::sys::stat::fstat(fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFCHR && s.st_rdev == null)
+}
+
+/// The first vCPU runs in this thread, the others each in one of its own.
+fn start(mut vcpus: Vec<Vcpu>, devices: &Mutex<Devices<'_>>, report: &Report) -> Result<i32, Failure> {
+    let others = vcpus.split_off(1);
+    let Some(mut first) = vcpus.pop() else { return Ok(0) };
+    std::thread::scope(|scope| {
+        for (id, mut vcpu) in (1..).zip(others) {
+            let run = move || {
+                // The whole machine ends with this: exit_group(2) takes the other threads along, wherever they are.
+                end(vcpu.run(devices, report), report)
+            };
+            std::thread::Builder::new()
+                .name(format!("vcpu{id}"))
+                .spawn_scoped(scope, run)
+                .map_err(at(Step::Thread))?;
+        }
+        let result = first.run(devices, report);
+        // Another may be in the middle of a request; what it writes should not be cut off.
+        let _last = devices.lock().unwrap_or_else(PoisonError::into_inner);
+        end(result, report)
+    })
+}
+
+/// Ends the process: waiting for the other vCPUs would be waiting for ever, they are in the guest.
+fn end(result: Result<i32, Failure>, report: &Report) -> ! {
+    let code = result.unwrap_or_else(|failure| {
+        if !report.is_finished() {
+            report.failed(failure, monotonic_ns());
+        }
+        FAILED
+    });
+    // SAFETY: ends the process without running the caller's exit handlers, which are not ours; the kernel frees the rest.
+    unsafe { libc::_exit(code) }
+}
