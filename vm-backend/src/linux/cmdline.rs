@@ -12,10 +12,11 @@ pub const LIMIT: usize = 2048;
 /// * `earlyprintk`: what the kernel has to say goes to a port, one exit a byte, without a driver that is probed; `keep`
 ///   because a stock kernel has another console, which nobody sees
 /// * `8250.nr_uarts=0`: and no driver looks for that port
-/// * `acpi=off`, `pci=off`: there are none; looking for them costs exits. Processors are in an MP table
+/// * `pci=off`: there is none; looking for it costs exits
 /// * `nokaslr`: no search for a random place, no relocations to apply
 /// * `cryptomgr.notests`: a stock kernel checks its ciphers at every start
-const BASE: &str = "reboot=t panic=-1 earlyprintk=ttyS0,115200,keep 8250.nr_uarts=0 acpi=off pci=off nokaslr cryptomgr.notests";
+const BASE: &str =
+    "reboot=t panic=-1 earlyprintk=ttyS0,115200,keep 8250.nr_uarts=0 pci=off nokaslr cryptomgr.notests";
 
 /// Puts the line together: ours, then `extra`, which can override it.
 ///

@@ -6,7 +6,8 @@
 //! 0x7000     boot parameters ("zero page")     │ written once into the image,
 //! 0x9000     page tables of the 64-bit entry   │ mapped privately by every instance
 //! 0x20000    command line                      │
-//! 0x9fc00    MP table                          ┘
+//! 0x9fc00    MP table                          │
+//! 0xe0000    ACPI tables                       ┘
 //! 1 MiB      bzImage as it is; unpacked to 16 MiB (its own choice)
 //! 16 MiB     vmlinux, where it was linked
 //!   ...
@@ -34,6 +35,10 @@ pub const COMMAND_LINE: u64 = 0x2_0000;
 pub const MP_TABLE: u64 = 0x9_fc00;
 /// Room for it.
 pub const MP_TABLE_SIZE: u64 = 0x400;
+/// ACPI tables, where a PC's firmware has them.
+pub const ACPI: u64 = 0xe_0000;
+/// Room for them.
+pub const ACPI_SIZE: u64 = 0x1000;
 /// Where RAM goes on.
 pub const HIGH: u64 = 0x10_0000;
 /// First address of the hole below 4 GiB.

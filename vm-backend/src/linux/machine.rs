@@ -21,10 +21,11 @@ use super::cpu::{self, Cpu};
 use super::error::LinuxError;
 use super::kernel::{self, Entry, Kernel, Kind, Loaded};
 use super::layout::{
-    BOOT_PARAMS, COMMAND_LINE, GDT, HIGH, HOLE, MP_TABLE, MP_TABLE_SIZE, PAGE, PAGE_TABLES, START_INFO,
+    ACPI, ACPI_SIZE, BOOT_PARAMS, COMMAND_LINE, GDT, HIGH, HOLE, MP_TABLE, MP_TABLE_SIZE, PAGE, PAGE_TABLES,
+    START_INFO,
 };
 use super::params::{self, Initramfs};
-use super::{PHASES, monitor, mptable};
+use super::{PHASES, acpi, monitor, mptable};
 use crate::config::Stdio;
 use crate::error::{ConfigError, Error};
 use crate::probe::{self, Virtualisation};
@@ -201,10 +202,9 @@ impl LinuxVm {
         };
         let Loaded { range, entry } = loaded;
         let pages = |(from, to): (u64, u64)| (from & !(PAGE - 1), to.next_multiple_of(PAGE).min(low));
-        let parts =
-            [(0, MP_TABLE + MP_TABLE_SIZE), range, (initramfs.start, initramfs.start + initramfs.size)]
-                .map(pages)
-                .map(|(from, to)| (from, to - from));
+        let parts = [(0, ACPI + ACPI_SIZE), range, (initramfs.start, initramfs.start + initramfs.size)]
+            .map(pages)
+            .map(|(from, to)| (from, to - from));
         let compressed = matches!(kernel.kind, Kind::BzImage { .. });
         let keep = vec![image.as_raw_fd()];
         let kind = probe::virtualisation();
@@ -273,13 +273,14 @@ fn write_tables(
         (PAGE_TABLES, params::page_tables()),
         (COMMAND_LINE, [line.as_bytes(), b"\0"].concat()),
         (MP_TABLE, mptable::build(vcpus, signature, features)),
+        (ACPI, acpi::build(vcpus)),
     ] {
         put(guest, address, &bytes)?;
     }
     Ok(())
 }
 
-const _: () = assert!(MP_TABLE + MP_TABLE_SIZE <= HIGH);
+const _: () = assert!(MP_TABLE + MP_TABLE_SIZE <= ACPI && ACPI + ACPI_SIZE <= HIGH);
 
 #[cfg(test)]
 mod tests {

@@ -16,10 +16,11 @@
 //!
 //! * [`config`]: what to run, on what kernel, in how large a machine
 //! * [`kernel`]: bzImage and vmlinux, and what is neither
-//! * [`cmdline`], [`cpio`], [`params`], [`mptable`], [`layout`]: what a kernel is given, as pure functions
+//! * [`cmdline`], [`cpio`], [`params`], [`mptable`], [`acpi`], [`layout`]: what a kernel is given, as pure functions
 //! * [`machine`]: a prepared machine; all of its memory that is the same for every instance
 //! * `monitor`, `vcpu`, `mailbox`, `console`: the process that holds the machine
 
+pub mod acpi;
 pub mod cmdline;
 pub mod config;
 mod console;

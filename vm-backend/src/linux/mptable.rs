@@ -1,5 +1,5 @@
-//! The processors and interrupts, as the Intel MultiProcessor Specification 1.4 describes them: a table that a 64-bit
-//! kernel finds at the end of the conventional memory. Every kernel of a distribution reads it, and ACPI is far larger.
+//! The processors and interrupts, as the Intel MultiProcessor Specification 1.4 describes them: a table that a
+//! kernel without ACPI finds at the end of the conventional memory; the small kernel of scripts/build-guest-kernel is one.
 
 use super::layout::{IO_APIC, LOCAL_APIC, MP_TABLE, MP_TABLE_SIZE};
 

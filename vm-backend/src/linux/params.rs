@@ -1,10 +1,13 @@
 //! What a kernel finds at its entry: boot parameters (Documentation/arch/x86/boot.rst) or the PVH start info
 //! (include/xen/interface/hvm/start_info.h), a GDT and page tables.
 
-use super::layout::{self, BOOT_PARAMS, COMMAND_LINE, Kind, PAGE, PAGE_DIRECTORIES, PAGE_TABLES, START_INFO};
+use super::layout::{
+    self, ACPI, BOOT_PARAMS, COMMAND_LINE, Kind, PAGE, PAGE_DIRECTORIES, PAGE_TABLES, START_INFO,
+};
 
 /// Offsets in `struct boot_params`.
 mod zero_page {
+    pub const ACPI_RSDP: usize = 0x70;
     pub const E820_ENTRIES: usize = 0x1e8;
     pub const SETUP_HEADER: usize = 0x1f1;
     pub const BOOT_FLAG: usize = 0x1fe;
@@ -53,6 +56,7 @@ pub fn boot_params(setup_header: &[u8], memory: u64, initramfs: Initramfs) -> Ve
         put(&mut page, z::HEADER, b"HdrS");
         put(&mut page, z::KERNEL_ALIGNMENT, &0x100_0000u32.to_le_bytes());
     }
+    put(&mut page, z::ACPI_RSDP, &ACPI.to_le_bytes());
     page[z::TYPE_OF_LOADER] = LOADER_UNDEFINED;
     page[z::LOADFLAGS] |= LOADED_HIGH;
     put(&mut page, z::RAMDISK_IMAGE, &low(initramfs.start).to_le_bytes());
@@ -83,7 +87,7 @@ pub fn start_info(memory: u64, initramfs: Initramfs) -> Vec<u8> {
     for (i, word) in words.iter().enumerate() {
         put(&mut page, 4 * i, &word.to_le_bytes());
     }
-    let addresses = [START_INFO + MODULES as u64, COMMAND_LINE, 0, START_INFO + MAP as u64];
+    let addresses = [START_INFO + MODULES as u64, COMMAND_LINE, ACPI, START_INFO + MAP as u64];
     for (i, address) in addresses.iter().enumerate() {
         put(&mut page, 16 + 8 * i, &address.to_le_bytes());
     }
