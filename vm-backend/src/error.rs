@@ -146,6 +146,9 @@ pub enum KvmError {
     /// No machine can be made.
     #[error("KVM cannot create a virtual machine")]
     CreateVm(#[source] io::Error),
+    /// A machine was made, but not even a few instructions could be tried in it.
+    #[error("KVM cannot run a first piece of code")]
+    Probe(#[source] io::Error),
 }
 
 /// Any failure of this crate.

@@ -18,6 +18,7 @@
 //! * [`kernel`]: bzImage and vmlinux, and what is neither
 //! * [`cmdline`], [`cpio`], [`params`], [`mptable`], [`acpi`], [`layout`]: what a kernel is given, as pure functions
 //! * [`machine`]: a prepared machine; all of its memory that is the same for every instance
+//! * [`probe`](mod@probe): whether the host's KVM runs kernels at all
 //! * `monitor`, `vcpu`, `mailbox`, `console`: the process that holds the machine
 
 pub mod acpi;
@@ -34,6 +35,7 @@ mod mailbox;
 mod monitor;
 pub mod mptable;
 pub mod params;
+pub mod probe;
 mod vcpu;
 
 pub use config::LinuxConfig;

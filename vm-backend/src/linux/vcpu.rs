@@ -88,7 +88,7 @@ fn segment(selector: u16, kind: u8, long: bool) -> kvm_segment {
 }
 
 /// Segments and control registers at a kernel's entry, over what KVM had.
-fn sregs(mut sregs: kvm_sregs, entry: Entry) -> kvm_sregs {
+pub(super) fn sregs(mut sregs: kvm_sregs, entry: Entry) -> kvm_sregs {
     /// Execute, read, accessed; read, write, accessed.
     const CODE: u8 = 11;
     const DATA: u8 = 3;
