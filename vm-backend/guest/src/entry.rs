@@ -182,17 +182,22 @@ extern "C" fn on_syscall(frame: &mut Frame) -> *mut Frame {
     let number = frame.rax;
     if let Some(result) = calls::dispatch(frame) {
         frame.rax = to_register(result);
-    }
-    if frame.rax == to_register(Err(crate::errno::ENOSYS)) {
-        count_unserved(number);
+        if result == Err(crate::errno::ENOSYS) {
+            count_unserved(number);
+        }
     }
     finish(frame)
 }
 
-/// Starts the handler of a pending signal, if there is one.
+/// From here to the end of the call a bad address of the program's ends it.
+pub fn faults_kill() {
+    *STATE.get() = State::Signal;
+}
+
+/// Starts the handlers of pending signals, if there are any.
 fn finish(frame: &mut Frame) -> *mut Frame {
     if signal::is_ready() {
-        *STATE.get() = State::Signal;
+        faults_kill();
         signal::deliver_pending(frame);
     }
     *STATE.get() = State::Program;
@@ -210,13 +215,13 @@ fn count_unserved(number: u64) {
 extern "C" fn on_fault(frame: &mut Frame) -> *mut Frame {
     let fault: Fault = boot!(fault);
     (frame.rip, frame.rflags, frame.rsp) = (fault.rip, fault.rflags, fault.rsp);
-    let (number, code, address) = signal::of_vector(&fault);
     let ours = (SYSTEM_VA..SYSTEM_VA + LARGE_PAGE).contains(&fault.rip) && fault.rip != CPU_VA;
     if !ours {
-        signal::raise_fault(frame, number, code, address);
+        signal::raise_fault(&fault);
         return finish(frame);
     }
-    if *STATE.get() == State::Call && number == signal::SIGSEGV {
+    let (number, _, address) = signal::of_vector(&fault);
+    if *STATE.get() == State::Call && matches!(number, signal::SIGSEGV | signal::SIGBUS) {
         // SAFETY: a call is being served, so its frame lies at the top of the call stack; its code is abandoned.
         let interrupted = unsafe { &mut *call_frame() };
         interrupted.rax = to_register(Err(EFAULT));

@@ -10,6 +10,7 @@
 //! * [`heap`]: the region that `mmap` and `brk` hand out
 //! * [`vfs`]: the small file system: devices, files handed over, `/tmp`
 //! * [`signal`]: handlers, and frames on the program's stack
+//! * [`fpu`]: floating-point and vector state of such a frame
 //! * [`user`]: the program's memory, where a bad address is EFAULT
 //! * [`cell`], [`string`], [`errno`]: what a freestanding program lacks
 #![no_std]
@@ -19,6 +20,7 @@ mod calls;
 mod cell;
 mod entry;
 mod errno;
+mod fpu;
 mod heap;
 mod port;
 mod signal;
