@@ -158,6 +158,11 @@ pub struct Fault {
     pub rsp: u64,
 }
 
+/// Names that the guest's file system can hold.
+pub const NODES: usize = 512;
+/// Names of files handed over, of the folders that they need, and of what is always there; the rest is for `/tmp`.
+pub const NAMES_MAX: usize = 384;
+
 /// Longest path in the guest, bytes.
 pub const PATH_MAX: usize = 256;
 

@@ -212,6 +212,17 @@ pub fn map_fixed(at: u64, len: u64, backed: bool) -> Result {
     Ok(at)
 }
 
+/// Whether nothing is mapped in a range of the region, for MAP_FIXED_NOREPLACE.
+pub fn is_free(at: u64, len: u64) -> bool {
+    let heap = HEAP.get();
+    heap.start();
+    let Some(end) = at.checked_add(len) else { return false };
+    // The part below the top must lie in one free range: touching ones are always joined.
+    let covered = end.min(heap.top);
+    at >= boot!(mmap_start)
+        && (at >= covered || heap.free[..heap.count].iter().any(|r| r.start <= at && covered <= r.end))
+}
+
 /// munmap(2): of what lies outside the region, nothing happens, as on Linux where nothing is mapped.
 pub fn unmap(at: u64, len: u64) -> Result {
     if !at.is_multiple_of(PAGE) || len == 0 {

@@ -1,6 +1,6 @@
 //! Descriptors: reading, writing, seeking, waiting.
 
-use crate::errno::{EBADF, EINVAL, EISDIR, ENOSPC, ENOTTY, EPIPE, ESPIPE, Result};
+use crate::errno::{EAGAIN, EBADF, EINVAL, EISDIR, ENOSPC, ENOTTY, EPIPE, ESPIPE, Result};
 use crate::vfs::fd::{self, Description, O_CLOEXEC, Target};
 use crate::vfs::{Kind, file_entry, nodes};
 use crate::{boot, port, signal, user};
@@ -14,6 +14,7 @@ const MAX_PARTS: u64 = 1024;
 const GATHER: usize = 4096;
 const O_ACCMODE: u32 = 3;
 const O_APPEND: u32 = 0o2000;
+const O_NONBLOCK: u32 = 0o4000;
 
 static GATHERED: crate::cell::Global<[u8; GATHER]> = crate::cell::Global::new([0; GATHER]);
 
@@ -29,6 +30,9 @@ fn read_from(d: &mut Description, at: Option<u64>, to: u64, len: u64) -> Result 
                 return Err(ESPIPE);
             }
             user::check(to, len)?;
+            if d.flags & O_NONBLOCK != 0 && !is_readable(n)? {
+                return Err(EAGAIN);
+            }
             return port::call(op::READ, [u64::from(n), to, len, 0]);
         }
         Kind::Null => 0,
@@ -54,6 +58,12 @@ fn read_from(d: &mut Description, at: Option<u64>, to: u64, len: u64) -> Result 
         d.offset = offset + n;
     }
     Ok(n)
+}
+
+/// Whether a read of a stream would not wait.
+fn is_readable(stream: u8) -> Result<bool> {
+    WAITING.get()[0] = PollFd { fd: i32::from(stream), events: POLLIN, revents: 0 };
+    Ok(port::call(op::POLL, [WAITING.as_ptr() as u64, 1, 0, 0])? > 0)
 }
 
 fn write_to(d: &mut Description, at: Option<u64>, from: u64, len: u64) -> Result {
@@ -123,9 +133,15 @@ fn vectored(parts: u64, count: u64, mut each: impl FnMut(u64, u64) -> Result) ->
     if count > MAX_PARTS {
         return Err(EINVAL);
     }
+    for i in 0..count {
+        if user::read::<i64>(parts + 16 * i + 8) < 0 {
+            return Err(EINVAL);
+        }
+    }
     let mut sum = 0;
     for i in 0..count {
         let [base, len]: [u64; 2] = user::read(parts + 16 * i);
+        let len = len.min(MAX_COUNT - sum);
         if len == 0 {
             continue;
         }
@@ -153,7 +169,7 @@ pub fn readv(fd: u64, parts: u64, count: u64) -> Result {
         if stream && !core::mem::replace(&mut first, false) {
             return Ok(0);
         }
-        read_from(d, None, base, len.min(MAX_COUNT))
+        read_from(d, None, base, len)
     })
 }
 
@@ -177,7 +193,7 @@ pub fn writev(fd: u64, parts: u64, count: u64) -> Result {
             return write_stream(stream, buffer, at);
         }
     }
-    vectored(parts, count, |base, len| write_to(d, None, base, len.min(MAX_COUNT)))
+    vectored(parts, count, |base, len| write_to(d, None, base, len))
 }
 
 /// lseek(2).
@@ -207,7 +223,7 @@ pub fn seek(fd: u64, offset: i64, whence: u64) -> Result {
 pub fn ftruncate(fd: u64, size: u64) -> Result {
     let d = fd::get(fd)?;
     let Target::Node(id) = d.target else { return Err(EINVAL) };
-    if nodes().get(id).kind != Kind::Memory || d.flags & O_ACCMODE == 0 {
+    if nodes().get(id).kind != Kind::Memory || d.flags & O_ACCMODE == 0 || (size as i64) < 0 {
         return Err(EINVAL);
     }
     nodes().get_mut(id).resize(size)?;
@@ -230,6 +246,7 @@ pub fn dup3(fd: u64, to: u64, flags: u64) -> Result {
 /// fcntl(2): F_DUPFD, F_DUPFD_CLOEXEC and the flags; locks are granted, since there is nobody else.
 pub fn fcntl(fd: u64, command: u64, value: u64) -> Result {
     match command {
+        0 | 1030 if value >= fd::FDS as u64 => fd::get(fd).and(Err(EINVAL)),
         0 => fd::duplicate(fd, value, None, false),
         1030 => fd::duplicate(fd, value, None, true),
         6 | 7 => fd::get(fd).map(|_| 0),
@@ -273,7 +290,8 @@ struct PollFd {
     events: i16,
     revents: i16,
 }
-const POLLIN_OUT: i16 = 0x1 | 0x4;
+const POLLIN: i16 = 0x1;
+const POLLIN_OUT: i16 = POLLIN | 0x4;
 const POLLNVAL: i16 = 0x20;
 /// Streams there can be at once in one poll: the three standard ones.
 const STREAMS: usize = 3;

@@ -3,27 +3,31 @@
 //! Protection is accepted and not enforced: all memory of the regions can be read, written and executed by the one
 //! program there is. The program's own segments do have the rights that they were linked with.
 
-use crate::errno::{EBADF, EINVAL, ENODEV, ENOMEM, Result};
-use crate::vfs::fd;
-use crate::vfs::{Kind, file_entry};
+use crate::errno::{EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, Result};
+use crate::vfs::fd::{self, Target};
+use crate::vfs::{Kind, file_entry, nodes};
 use crate::{heap, user};
 use vm_abi::PAGE;
 
 const PROT_NONE: u64 = 0;
 const MAP_SHARED: u64 = 1;
+const MAP_PRIVATE: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 
 /// mmap(2): anonymous memory, and private copies of files.
 pub fn mmap(at: u64, len: u64, prot: u64, flags: u64, file: u64, offset: u64) -> Result {
-    if len == 0 || !offset.is_multiple_of(PAGE) {
+    if len == 0 || !offset.is_multiple_of(PAGE) || flags & (MAP_SHARED | MAP_PRIVATE) == 0 {
         return Err(EINVAL);
     }
     let len = heap::pages(len)?;
     let contents = if flags & MAP_ANONYMOUS == 0 { Some(contents(file, flags, prot)?) } else { None };
-    let backed = prot != PROT_NONE;
+    let backed = prot != PROT_NONE || contents.is_some();
     let start = if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
+        if flags & MAP_FIXED_NOREPLACE != 0 && !heap::is_free(at, len) {
+            return Err(EEXIST);
+        }
         heap::map_fixed(at, len, backed)?
     } else {
         heap::map(len, backed)?
@@ -45,6 +49,10 @@ fn contents(file: u64, flags: u64, prot: u64) -> Result<(u64, u64)> {
             let entry = file_entry(index);
             Ok((entry.data, entry.size))
         }
+        Kind::Memory if flags & MAP_SHARED == 0 || prot & PROT_WRITE == 0 => match d.target {
+            Target::Node(id) => Ok(nodes().get(id).contents()),
+            Target::Stream(_) => Err(ENODEV),
+        },
         Kind::Zero => Ok((0, 0)),
         _ => Err(ENODEV),
     }

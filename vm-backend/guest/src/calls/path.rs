@@ -1,7 +1,7 @@
 //! Calls that take a path.
 
 use crate::cell::Global;
-use crate::errno::{EACCES, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ERANGE, EROFS, Result};
+use crate::errno::{EACCES, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, EPERM, ERANGE, EROFS, Result};
 use crate::port;
 use crate::user::{self, PATH_MAX};
 use crate::vfs::fd::{self, Target};
@@ -20,6 +20,11 @@ const O_DIRECTORY: u32 = 0o200_000;
 
 /// The working directory.
 static CWD: Global<NodeId> = Global::new(NodeId(0));
+
+/// The working directory.
+pub fn working_directory() -> NodeId {
+    *CWD.get()
+}
 
 /// A path copied from the program.
 pub struct Path {
@@ -118,7 +123,35 @@ pub fn exists(dir: u64, address: u64) -> Result {
 
 /// chmod(2).
 pub fn chmod(dir: u64, address: u64, mode: u64) -> Result {
-    let id = node(dir, address)?;
+    set_mode(node(dir, address)?, mode)
+}
+
+/// fchmod(2).
+pub fn fchmod(fd: u64, mode: u64) -> Result {
+    match fd::get(fd)?.target {
+        Target::Node(id) => set_mode(id, mode),
+        Target::Stream(_) => Err(EPERM),
+    }
+}
+
+/// chown(2) and its kin: everything is root's, and can be given to root.
+pub fn chown(dir: u64, address: u64, user: u64, group: u64) -> Result {
+    node(dir, address)?;
+    owner(user, group)
+}
+
+/// fchown(2).
+pub fn fchown(fd: u64, user: u64, group: u64) -> Result {
+    fd::get(fd)?;
+    owner(user, group)
+}
+
+fn owner(user: u64, group: u64) -> Result {
+    // -1: leave as it is.
+    if [user, group].into_iter().all(|id| matches!(id as i32, 0 | -1)) { Ok(0) } else { Err(EPERM) }
+}
+
+fn set_mode(id: NodeId, mode: u64) -> Result {
     if !nodes().is_below(id, vfs::TMP) {
         return Err(EROFS);
     }
@@ -130,7 +163,7 @@ pub fn chmod(dir: u64, address: u64, mode: u64) -> Result {
 pub fn truncate(address: u64, size: u64) -> Result {
     let id = node(AT_FDCWD, address)?;
     vfs::writable(id)?;
-    if nodes().get(id).kind != Kind::Memory {
+    if nodes().get(id).kind != Kind::Memory || (size as i64) < 0 {
         return Err(EINVAL);
     }
     nodes().get_mut(id).resize(size)?;
@@ -196,15 +229,29 @@ pub fn getcwd(to: u64, len: u64) -> Result {
 
 /// chdir(2).
 pub fn chdir(address: u64) -> Result {
-    let id = node(AT_FDCWD, address)?;
+    enter(node(AT_FDCWD, address)?)
+}
+
+/// fchdir(2).
+pub fn fchdir(fd: u64) -> Result {
+    match fd::get(fd)?.target {
+        Target::Node(id) => enter(id),
+        Target::Stream(_) => Err(ENOTDIR),
+    }
+}
+
+fn enter(id: NodeId) -> Result {
     if nodes().get(id).kind != Kind::Directory {
         return Err(ENOTDIR);
     }
-    *CWD.get() = id;
+    // Held like an open one: removed, it keeps its node for as long as somebody is in it.
+    nodes().get_mut(id).opens += 1;
+    let left = core::mem::replace(CWD.get(), id);
+    nodes().close(left);
     Ok(0)
 }
 
-/// getdents64(2).
+/// getdents64(2). An entry's offset follows from its node, so that a program may remove what it has read and read on.
 pub fn getdents(fd: u64, to: u64, len: u64) -> Result {
     const DT_CHR: u8 = 2;
     const DT_DIR: u8 = 4;
@@ -218,7 +265,8 @@ pub fn getdents(fd: u64, to: u64, len: u64) -> Result {
         return Err(ENOTDIR);
     }
     let parent = nodes().get(directory).parent;
-    let dots: [(NodeId, &[u8], u8); 2] = [(directory, b".", DT_DIR), (parent, b"..", DT_DIR)];
+    // Entry 0 and 1 are the dots, entry n + 2 is node n.
+    let dots: [(u64, NodeId, &[u8], u8); 2] = [(0, directory, b".", DT_DIR), (1, parent, b"..", DT_DIR)];
     let children = nodes().children(directory).map(|(id, n)| {
         let kind = match n.kind {
             Kind::Directory => DT_DIR,
@@ -226,10 +274,11 @@ pub fn getdents(fd: u64, to: u64, len: u64) -> Result {
             Kind::File(_) | Kind::Memory => DT_REG,
             _ => DT_CHR,
         };
-        (id, n.name(), kind)
+        (u64::from(id.0) + 2, id, n.name(), kind)
     });
     let mut written = 0;
-    for (i, (id, name, kind)) in dots.into_iter().chain(children).enumerate().skip(d.offset as usize) {
+    let offset = d.offset;
+    for (i, id, name, kind) in dots.into_iter().chain(children).filter(|entry| entry.0 >= offset) {
         let size = (HEAD + name.len() as u64 + 1).next_multiple_of(8);
         if written + size > len {
             return if written == 0 { Err(EINVAL) } else { Ok(written) };
@@ -237,12 +286,12 @@ pub fn getdents(fd: u64, to: u64, len: u64) -> Result {
         let at = to + written;
         user::zero(at, size);
         user::write(at, u64::from(id.0) + 1);
-        user::write(at + 8, i as u64 + 1);
+        user::write(at + 8, i + 1);
         user::write(at + 16, size as u16);
         user::write(at + 18, kind);
         user::copy(at + HEAD, name.as_ptr() as u64, name.len() as u64);
         written += size;
-        d.offset = i as u64 + 1;
+        d.offset = i + 1;
     }
     Ok(written)
 }

@@ -147,10 +147,19 @@ pub fn rseq(area: u64, len: u64) -> Result {
     Ok(0)
 }
 
-/// kill(2), tkill(2), tgkill(2): to oneself (or one's group, or everybody) only.
-pub fn kill(target: i64, number: u64, thread: bool) -> Result {
+/// kill(2), tkill(2): to oneself (or one's group, or everybody) only.
+pub fn kill(target: u64, number: u64, thread: bool) -> Result {
     match target as i32 {
-        1 | 0 | -1 => signal::raise(number, thread),
+        -1..=1 => signal::raise(number, thread),
+        _ => Err(ESRCH),
+    }
+}
+
+/// tgkill(2).
+pub fn tgkill(group: u64, thread: u64, number: u64) -> Result {
+    match (group as i32, thread as i32) {
+        (..=0, _) | (_, ..=0) => Err(EINVAL),
+        (1, 1) => signal::raise(number, true),
         _ => Err(ESRCH),
     }
 }

@@ -1,7 +1,7 @@
 //! stat(2) and its kin.
 
 use super::path;
-use crate::errno::{EINVAL, Result};
+use crate::errno::Result;
 use crate::vfs::fd::{self, Target};
 use crate::vfs::{Kind, NodeId, file_entry, nodes};
 use crate::{boot, user};
@@ -23,6 +23,14 @@ struct Attributes {
     device: (u32, u32),
 }
 
+/// A stream cannot be sought in, so a file of the host behind it is a pipe to the program.
+fn stream_mode(stream: u8) -> u32 {
+    const S_IFMT: u32 = 0o170_000;
+    const S_IFIFO: u32 = 0o010_000;
+    let mode = boot!(stdio_mode)[usize::from(stream) % 3];
+    if mode & S_IFMT == S_IFREG { mode & !S_IFMT | S_IFIFO } else { mode }
+}
+
 fn of_target(target: Target) -> Attributes {
     let inode = match target {
         Target::Stream(n) => 0x1_0000 + u64::from(n),
@@ -30,11 +38,9 @@ fn of_target(target: Target) -> Attributes {
     };
     // Device numbers: Documentation/admin-guide/devices.txt of Linux.
     let (mode, size, device) = match fd::kind(target) {
-        Kind::Stream(n) => (
-            boot!(stdio_mode)[usize::from(n) % 3],
-            0,
-            if boot!(stdio_tty)[usize::from(n) % 3] != 0 { (136, 0) } else { (0, 0) },
-        ),
+        Kind::Stream(n) => {
+            (stream_mode(n), 0, if boot!(stdio_tty)[usize::from(n) % 3] != 0 { (136, 0) } else { (0, 0) })
+        }
         Kind::Null => (S_IFCHR | 0o666, 0, (1, 3)),
         Kind::Zero => (S_IFCHR | 0o666, 0, (1, 5)),
         Kind::Full => (S_IFCHR | 0o666, 0, (1, 7)),
@@ -79,7 +85,11 @@ pub fn of_fd(fd: u64, to: u64) -> Result {
 
 fn target_at(dir: u64, address: u64, flags: u64) -> Result<Target> {
     if flags & AT_EMPTY_PATH != 0 && (address == 0 || user::read::<u8>(address) == 0) {
-        return Ok(fd::get(dir)?.target);
+        return Ok(if dir as i32 == path::AT_FDCWD as i32 {
+            Target::Node(path::working_directory())
+        } else {
+            fd::get(dir)?.target
+        });
     }
     let id: NodeId = if flags & AT_SYMLINK_NOFOLLOW != 0 {
         let path = path::Path::read(address)?;
@@ -99,9 +109,6 @@ pub fn at(dir: u64, address: u64, to: u64, flags: u64) -> Result {
 /// statx(2): the basic fields (include/uapi/linux/stat.h).
 pub fn statx(dir: u64, address: u64, flags: u64, to: u64) -> Result {
     const STATX_BASIC: u32 = 0x7ff;
-    if to == 0 {
-        return Err(EINVAL);
-    }
     let a = of_target(target_at(dir, address, flags)?);
     let mut words = [0u32; 64];
     words[0] = STATX_BASIC;

@@ -7,7 +7,12 @@ use core::arch::x86_64::_rdtsc;
 use vm_abi::op;
 
 const NANOS: u64 = 1_000_000_000;
-const REALTIME: [u64; 3] = [0, 5, 11];
+/// CLOCK_REALTIME, its coarse and its alarm kind, CLOCK_TAI.
+const REALTIME: [u64; 4] = [0, 5, 8, 11];
+/// A number that was given up (CLOCK_SGI_CYCLE).
+const GONE: u64 = 10;
+/// Nothing can sleep by the thread's CPU time.
+const THREAD_CPU_TIME: u64 = 3;
 const CPU_TIME: [u64; 2] = [2, 3];
 /// CLOCK_REALTIME to CLOCK_TAI, the coarse ones among them.
 const CLOCKS: u64 = 12;
@@ -52,12 +57,16 @@ fn now() -> Result<(u64, u64, u64)> {
     Ok((monotonic, realtime, started))
 }
 
+fn is_clock(clock: u64) -> bool {
+    clock < CLOCKS && clock != GONE
+}
+
 fn read_clock(clock: u64) -> Result {
     let (monotonic, realtime, started) = now()?;
     match clock {
         c if REALTIME.contains(&c) => Ok(realtime),
         c if CPU_TIME.contains(&c) => Ok(monotonic - started),
-        c if c < CLOCKS => Ok(monotonic),
+        c if is_clock(c) => Ok(monotonic),
         _ => Err(EINVAL),
     }
 }
@@ -71,7 +80,7 @@ pub fn clock_gettime(clock: u64, to: u64) -> Result {
 
 /// clock_getres(2).
 pub fn clock_getres(clock: u64, to: u64) -> Result {
-    if clock >= CLOCKS {
+    if !is_clock(clock) {
         return Err(EINVAL);
     }
     if to != 0 {
@@ -124,6 +133,9 @@ pub fn nanosleep(request: u64) -> Result {
 
 /// clock_nanosleep(2).
 pub fn clock_nanosleep(clock: u64, flags: u64, request: u64) -> Result {
+    if !is_clock(clock) || clock == THREAD_CPU_TIME {
+        return Err(EINVAL);
+    }
     let ns = read_duration(request)?;
     let ns = if flags & TIMER_ABSTIME != 0 { ns.saturating_sub(read_clock(clock)?) } else { ns };
     sleep(ns)

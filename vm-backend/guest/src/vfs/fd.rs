@@ -57,8 +57,8 @@ fn table() -> &'static mut Fds {
     if !fds.started {
         fds.started = true;
         let modes = boot!(stdio_mode);
-        for i in 0..3 {
-            if modes[i] != 0 {
+        for (i, mode) in modes.into_iter().enumerate() {
+            if mode != 0 {
                 // O_RDONLY for input, O_WRONLY for the others; a terminal is both.
                 let flags = if boot!(stdio_tty)[i] != 0 { 2 } else { u32::from(i > 0) };
                 fds.descriptions[i] =

@@ -142,6 +142,10 @@ pub fn create(place: &Place<'_>, kind: Kind, mode: u32) -> Result<NodeId> {
     if !nodes().is_below(place.parent, TMP) {
         return Err(EROFS);
     }
+    if !nodes().get(place.parent).is_linked() {
+        // A directory that was removed while somebody is in it.
+        return Err(ENOENT);
+    }
     let id = nodes().add(place.parent, place.name, kind).ok_or(crate::errno::ENOSPC)?;
     nodes().get_mut(id).mode = mode & 0o777;
     Ok(id)
@@ -172,6 +176,9 @@ pub fn rename(from: &Place<'_>, to: &Place<'_>, no_replace: bool) -> Result {
     }
     if to.name.is_empty() || to.name.len() > NAME_MAX || table.is_below(to.parent, id) {
         return Err(crate::errno::EINVAL);
+    }
+    if !table.get(to.parent).is_linked() {
+        return Err(ENOENT);
     }
     if to.node == Some(id) {
         return Ok(0);

@@ -2,11 +2,10 @@
 
 use crate::errno::{EFBIG, ENOSPC, Result};
 use crate::{heap, user};
+use vm_abi::NODES;
 
 /// Longest name of a node.
 pub const NAME_MAX: usize = 63;
-/// How many nodes there can be.
-const NODES: usize = 512;
 
 /// Index of a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,21 +90,36 @@ impl Node {
     /// Changes the length of a file in memory; new bytes are zero.
     pub fn resize(&mut self, size: u64) -> Result<()> {
         if size > self.capacity {
-            // Doubling: each byte is copied a bounded number of times on average.
-            let wanted = heap::pages(size.max(self.capacity.saturating_mul(2)).max(vm_abi::PAGE))
-                .map_err(|_| EFBIG)?;
-            self.data = if self.capacity == 0 {
-                heap::map(wanted, true)
-            } else {
-                heap::remap(self.data, self.capacity, wanted, true)
-            }
-            .map_err(|_| ENOSPC)?;
-            self.capacity = wanted;
+            // Doubling: each byte is copied a bounded number of times on average. Where that is too much, what is needed.
+            let needed = heap::pages(size).map_err(|_| EFBIG)?;
+            let doubled = needed.max(self.capacity.saturating_mul(2));
+            self.grow(doubled).or_else(|_| self.grow(needed))?;
         } else if size < self.size {
             heap::clear(self.data + size, self.data + self.size);
         }
         self.size = size;
         Ok(())
+    }
+
+    fn grow(&mut self, capacity: u64) -> Result<()> {
+        let data = if self.capacity == 0 {
+            heap::map(capacity, true)
+        } else {
+            heap::remap(self.data, self.capacity, capacity, true)
+        };
+        self.data = data.map_err(|_| ENOSPC)?;
+        self.capacity = capacity;
+        Ok(())
+    }
+
+    /// Address and length of a file in memory.
+    pub fn contents(&self) -> (u64, u64) {
+        (self.data, self.size)
+    }
+
+    /// Whether it still has a name.
+    pub fn is_linked(&self) -> bool {
+        self.linked
     }
 
     /// Reads from a file in memory into the program's memory.
