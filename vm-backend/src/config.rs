@@ -57,7 +57,11 @@ impl VmConfig {
 
     /// The path under which the program finds itself (`/proc/self/exe`, `argv[0]`); `/program` by default.
     pub fn guest_path(mut self, path: impl AsRef<Path>) -> Self {
-        self.guest_path = self.text(path.as_ref().as_os_str().to_owned());
+        let path = path.as_ref();
+        if !path.is_absolute() {
+            self.error = Some(ConfigError::GuestPathNotAbsolute { path: path.to_owned() });
+        }
+        self.guest_path = self.text(path.as_os_str().to_owned());
         self
     }
 

@@ -64,6 +64,20 @@ pub enum ConfigError {
         /// What fits, GiB.
         limit: u64,
     },
+    /// Each file needs a path of its own, in a folder.
+    #[error("the path {path} in the guest cannot be a file: it is taken, or leads through a file or through a dot", path = .path.display())]
+    GuestPathTaken {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The guest's table of names has a fixed size.
+    #[error("the files handed over and the folders that they need are {count} names, at most {limit} fit")]
+    TooManyNames {
+        /// How many.
+        count: usize,
+        /// How many fit, with those that are always there.
+        limit: usize,
+    },
     /// A name longer than the guest's file system keeps.
     #[error("the path {path} in the guest has a part of more than 63 bytes, or more than 255 bytes in all", path = .path.display())]
     GuestPathTooLong {
@@ -78,6 +92,9 @@ pub enum ProgramError {
     /// No ELF magic.
     #[error("it is not an ELF file")]
     NotElf,
+    /// Nobody may execute it.
+    #[error("it is not executable (chmod +x)")]
+    NotExecutable,
     /// `#!`.
     #[error("it is a script; run its interpreter, if that is a static program, with the script as a file")]
     Script,

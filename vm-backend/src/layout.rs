@@ -90,10 +90,10 @@ impl Layout {
         let window_gpa = system_size + stack_size;
         let brk_start = up(last, PAGE);
         let needed = up(window_gpa + (brk_start - window_va) + MIN_HEAP, LARGE_PAGE);
-        let memory = memory & !(LARGE_PAGE - 1);
         if memory < needed {
             return Err(ConfigError::MemoryTooSmall { asked: memory >> 20, needed: needed >> 20 });
         }
+        let memory = memory & !(LARGE_PAGE - 1);
         let window_end = window_va + (memory - window_gpa);
         let heap = window_end - brk_start;
         let mmap_start = up(brk_start + BRK.min(heap / 4), PAGE);

@@ -41,6 +41,7 @@ pub mod error;
 pub mod layout;
 pub mod linux;
 mod monitor;
+mod paths;
 pub mod probe;
 pub mod report;
 pub mod template;

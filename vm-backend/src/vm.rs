@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,18 +15,17 @@ use crate::boot::cpuid::{self, Cpu};
 use crate::clock::monotonic_ns;
 use crate::config::{Program, Stdio, VmConfig};
 use crate::elf::{self, Image};
-use crate::error::{ConfigError, Error};
+use crate::error::{ConfigError, Error, ProgramError};
 use crate::layout::{FilePlace, Layout};
 use crate::linux::Log;
 use crate::monitor;
+use crate::paths;
 use crate::probe::{self, Virtualisation};
 use crate::report::{Exits, Failure, PHASES, Report, Status};
 use crate::template::{Template, initial_stack};
 
 /// Where the program lies in the guest when nothing else is said.
 const DEFAULT_PATH: &str = "/program";
-/// Longest path and longest part of one that the guest keeps.
-const PATH_LIMITS: (usize, usize) = (255, 63);
 
 /// Everything that is the same for every instance.
 #[derive(Debug)]
@@ -48,7 +48,12 @@ pub struct Vm {
 
 pub(crate) fn open(path: &Path) -> Result<(File, u64), Error> {
     let error = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
-    let file = File::open(path).map_err(error("opened"))?;
+    // Without waiting: what is no regular file is refused below, a pipe without a writer as well.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(error("opened"))?;
     let metadata = file.metadata().map_err(error("examined"))?;
     if !metadata.is_file() {
         return Err(error("used: it is not a regular file")(io::ErrorKind::InvalidInput.into()));
@@ -56,20 +61,15 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64), Error> {
     Ok((file, metadata.len()))
 }
 
-fn check_guest_path(path: &[u8]) -> Result<(), ConfigError> {
-    use std::os::unix::ffi::OsStrExt;
-    if path.len() > PATH_LIMITS.0 || path.split(|b| *b == b'/').any(|part| part.len() > PATH_LIMITS.1) {
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
-        return Err(ConfigError::GuestPathTooLong { path });
-    }
-    Ok(())
-}
-
 /// The program, its size, and what it is called.
 pub(crate) fn open_program(program: &Program) -> Result<(File, u64, PathBuf), Error> {
     match program {
         Program::Path(path) => {
             let (file, size) = open(path)?;
+            let examined = |source| Error::File { operation: "examined", path: path.clone(), source };
+            if file.metadata().map_err(examined)?.mode() & 0o111 == 0 {
+                return Err(Error::Program { path: path.clone(), source: ProgramError::NotExecutable });
+            }
             Ok((file, size, path.clone()))
         }
         Program::Sealed(fd) => {
@@ -119,9 +119,7 @@ impl Vm {
             files.push((file, host.clone(), size));
             paths.push((guest.as_bytes(), 0o444));
         }
-        for (path, _) in &paths {
-            check_guest_path(path)?;
-        }
+        paths::check(&paths.iter().map(|(path, _)| *path).collect::<Vec<_>>())?;
 
         let (layout, template, places) = Self::lay_out(config, &image, &files, &paths)?;
         let (stack, stack_start) = initial_stack(config, guest_path, &auxv(&image), template.path_va)?;
