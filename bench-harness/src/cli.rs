@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::container_options::ContainerOptions;
 use crate::plan::Profile;
 use crate::target::TargetKind;
 
@@ -208,6 +209,9 @@ pub struct RunArgs {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
+    /// What only the target container has; `None` where none of it is there
+    #[arg(skip)]
+    pub container: Option<Box<ContainerOptions>>,
 }
 
 /// Options of `report`.
@@ -259,6 +263,16 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
             .about("Run any static program once in a target, as if it had been called directly")
             .after_help(RUN_HELP)
             .max_term_width(100);
+        if !only_basic(&args) {
+            let command = ContainerOptions::augment_args(command);
+            // An image brings a program.
+            let command = command.mut_arg("program", |program| program.required(false));
+            let mut matches = command.try_get_matches_from(args)?;
+            let container = ContainerOptions::from_arg_matches_mut(&mut matches)?;
+            let mut run = RunArgs::from_arg_matches_mut(&mut matches)?;
+            run.container = Some(Box::new(container));
+            return Ok(Command::Run(run));
+        }
         let mut matches = command.try_get_matches_from(args)?;
         return RunArgs::from_arg_matches_mut(&mut matches).map(Command::Run);
     }
@@ -289,6 +303,7 @@ fn plain_run(args: &[OsString]) -> Option<RunArgs> {
                 timings,
                 file,
                 program,
+                container: None,
             });
         }
         let (value, after) = after.split_first()?;
@@ -307,6 +322,15 @@ fn plain_run(args: &[OsString]) -> Option<RunArgs> {
         }
         rest = after;
     }
+}
+
+/// Whether these are only such options of `run` as are [`RunArgs`]' own.
+fn only_basic(args: &[OsString]) -> bool {
+    const BASIC: [&str; 5] = ["--target", "--mem", "--timeout", "--timings", "--file"];
+    let options = args.iter().skip(1).filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--");
+    let mut names =
+        options.filter(|arg| arg.starts_with('-')).map(|arg| arg.split('=').next().unwrap_or(arg));
+    names.all(|name| BASIC.contains(&name))
 }
 
 /// Clap lists what is possible when a value is unknown, and suggests the nearest.

@@ -4,6 +4,7 @@ pub mod checks;
 pub mod cli;
 pub mod clock;
 pub mod cmd;
+pub mod container_options;
 pub mod error;
 pub mod experiment;
 pub mod gate;

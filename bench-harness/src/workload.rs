@@ -108,6 +108,7 @@ impl Subject {
             pids: Some(PIDS),
             files: Vec::new(),
             once: false,
+            container: None,
         }
     }
 

@@ -33,13 +33,26 @@ pub struct Limits {
     pub cpu_millis: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Bytes of swap beside `memory_bytes`; without this bound, none.
+    pub swap_bytes: Option<u64>,
+    /// The share of the CPUs where others want them, too: 1 to 10000, 100 being usual.
+    pub cpu_weight: Option<u64>,
+    /// The CPUs that may be used: bit N stands for CPU N.
+    pub cpuset: Option<u128>,
 }
 
 impl Limits {
     /// No bound at all: no control group is made.
     #[must_use]
     pub const fn none() -> Self {
-        Self { memory_bytes: None, cpu_millis: None, pids: None }
+        Self {
+            memory_bytes: None,
+            cpu_millis: None,
+            pids: None,
+            swap_bytes: None,
+            cpu_weight: None,
+            cpuset: None,
+        }
     }
 
     /// Bounds memory, in bytes.
@@ -63,10 +76,36 @@ impl Limits {
         self
     }
 
+    /// Lets it have swap, in bytes, beside its memory.
+    #[must_use]
+    pub const fn swap_bytes(mut self, bytes: u64) -> Self {
+        self.swap_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets its share of the CPUs: 1 to 10000, 100 being usual.
+    #[must_use]
+    pub const fn cpu_weight(mut self, weight: u64) -> Self {
+        self.cpu_weight = Some(weight);
+        self
+    }
+
+    /// Keeps it to some CPUs: bit N stands for CPU N.
+    #[must_use]
+    pub const fn cpuset(mut self, cpus: u128) -> Self {
+        self.cpuset = Some(cpus);
+        self
+    }
+
     /// Whether nothing is bounded.
     #[must_use]
     pub const fn is_none(&self) -> bool {
-        self.memory_bytes.is_none() && self.cpu_millis.is_none() && self.pids.is_none()
+        self.memory_bytes.is_none()
+            && self.cpu_millis.is_none()
+            && self.pids.is_none()
+            && self.swap_bytes.is_none()
+            && self.cpu_weight.is_none()
+            && self.cpuset.is_none()
     }
 }
 

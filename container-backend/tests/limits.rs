@@ -137,3 +137,33 @@ fn limits_that_no_kernel_takes_are_refused() {
         assert!(matches!(refused, Err(PrepareError::LimitValue { .. })), "{refused:?}");
     }
 }
+
+#[test]
+fn it_is_kept_to_its_cpus_and_gets_its_share() {
+    let act = ["show", "/proc/self/status"];
+    if let Some(prepared) = limited(container(&act), Limits::none().cpuset(1)) {
+        assert_eq!(run_prepared(&prepared).field("Cpus_allowed_list:"), "0");
+    }
+    let Some(prepared) = limited(container(&["sleep"]), Limits::none().cpu_weight(50)) else { return };
+    let (process, _reader) = spawn_until_ready(&prepared);
+    let paths = process.cgroup_paths();
+    let read = |file: &str| paths.iter().find_map(|path| std::fs::read_to_string(path.join(file)).ok());
+    let weight = read("cpu.weight").or_else(|| read("cpu.shares")).expect("one of the two");
+    assert!(["50\n", "512\n"].contains(&weight.as_str()), "{weight}");
+}
+
+#[test]
+fn limits_that_make_no_sense_are_refused() {
+    for limits in [
+        Limits::none().cpu_weight(0),
+        Limits::none().cpu_weight(10_001),
+        Limits::none().cpuset(0),
+        Limits::none().swap_bytes(1),
+    ] {
+        let Some(config) = container(&[]) else { return };
+        assert!(
+            matches!(config.limits(limits).prepare(), Err(PrepareError::LimitValue { .. })),
+            "{limits:?}"
+        );
+    }
+}

@@ -27,15 +27,30 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         (None, TargetKind::Microvm | TargetKind::MicrovmLinux) => Some(memory_size::DEFAULT_MIB),
         (None, _) => None,
     };
-    let path = find(&args.program[0]);
-    program::check(&path, mem_mib)?;
+    if args.container.is_some() && args.target != TargetKind::Container {
+        let target = args.target.name();
+        return Err(HarnessError::Usage(format!(
+            "{target} does not have the options of the target container"
+        )));
+    }
+    let inside = args.container.as_ref().is_some_and(|options| options.rootfs.is_some());
+    let path = match args.program.first() {
+        Some(name) if !inside => {
+            let path = find(name);
+            program::check(&path, mem_mib)?;
+            path
+        }
+        None if !inside => return Err(HarnessError::Usage("a program is needed after --".into())),
+        _ => PathBuf::new(),
+    };
     let launch = Launch {
         program: Program::Path(path),
         argv: args.program.clone(),
         mem_mib,
-        pids: None,
+        pids: args.container.as_ref().and_then(|options| options.pids),
         files: args.file.iter().map(|pair| file_pair(pair)).collect::<Result<_, _>>()?,
         once: true,
+        container: args.container.clone(),
     };
     signals::kill_child_on_interrupt().map_err(HarnessError::Signals)?;
     let failed = |source| HarnessError::Launch { target: args.target.name(), source };

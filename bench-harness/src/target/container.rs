@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use container_backend::{Config, Isolation, Layer, Limits, Process, Status as BackendStatus, Stream};
+use container_backend::{
+    Bind, Config, Isolation, Layer, Limits, Process, Status as BackendStatus, Stream, Usage,
+};
 
 use super::{
     ENVIRONMENT, End, Instance, Launch, LaunchError, Prepared, Program, SkipReason, Status, Stdio, Target,
@@ -39,11 +41,6 @@ impl Target for Container {
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
-        if !launch.files.is_empty() {
-            return Err(LaunchError::Unsupported(
-                "a container gets no files of the host in this version; --file is for microvm".into(),
-            ));
-        }
         let mut limits = Limits::none();
         if let Some(mib) = launch.mem_mib {
             limits = limits.memory_bytes(mib << 20);
@@ -51,13 +48,36 @@ impl Target for Container {
         if let Some(pids) = launch.pids {
             limits = limits.pids(pids);
         }
-        prepare(config(launch).isolation(Isolation::container()).limits(limits).start_soon(launch.once))
+        let config = match &launch.container {
+            None => config(launch).envs(ENVIRONMENT).isolation(Isolation::container()),
+            Some(options) => {
+                limits = options.limits(limits);
+                options.config(config(launch), &launch.argv, &ENVIRONMENT)?
+            }
+        };
+        let files = launch.files.iter().map(|(host, inside)| Bind {
+            host: host.clone(),
+            inside: inside.clone(),
+            read_only: true,
+        });
+        let config = files.fold(config, Config::bind);
+        // What a run met of its limits is said at its end; where many are compared, reading it would be part of each.
+        let said = launch.once && !limits.is_none();
+        let prepared = prepare(config.limits(limits).start_soon(launch.once).read_usage(said))?;
+        // One run by itself has what was asked for or is no run; a comparison goes on, and says what is missing.
+        match prepared.0.limits_unavailable().filter(|_| launch.once) {
+            Some(reason) => {
+                Err(LaunchError::Unsupported(format!("the limits cannot be set on this host: {reason}")))
+            }
+            None => Ok(Box::new(prepared)),
+        }
     }
 }
 
 /// A bare process. In a session of its own, as instances of every target are: the terminal's Ctrl-C is for us alone.
 pub(super) fn bare(launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
-    prepare(config(launch).isolation(Isolation::none().with(Layer::Session)))
+    let config = config(launch).envs(ENVIRONMENT).isolation(Isolation::none().with(Layer::Session));
+    Ok(Box::new(prepare(config)?))
 }
 
 fn config(launch: &Launch) -> Config {
@@ -66,12 +86,12 @@ fn config(launch: &Launch) -> Config {
         Program::Sealed(fd) => container_backend::Program::Sealed(Arc::clone(fd)),
     };
     let (name, args) = launch.argv.split_first().map_or((OsStr::new("program"), &[][..]), |(n, a)| (n, a));
-    Config::new(program).arg0(name).args(args).envs(ENVIRONMENT)
+    Config::new(program).arg0(name).args(args)
 }
 
-fn prepare(config: Config) -> Result<Box<dyn Prepared>, LaunchError> {
+fn prepare(config: Config) -> Result<PreparedProcess, LaunchError> {
     let prepared = config.prepare().map_err(|error| LaunchError::Container(error.into()))?;
-    Ok(Box::new(PreparedProcess(prepared)))
+    Ok(PreparedProcess(prepared))
 }
 
 struct PreparedProcess(container_backend::Prepared);
@@ -84,7 +104,10 @@ impl Prepared for PreparedProcess {
             stderr: stream(&stdio.stderr),
         };
         let process = self.0.spawn(streams).map_err(|error| LaunchError::Container(error.into()))?;
-        Ok(Box::new(ProcessInstance(process)))
+        let notes = self.0.overlay_unavailable().map(|reason| {
+            format!("the root is read-only, since there can be no layer of changes on this host: {reason}")
+        });
+        Ok(Box::new(ProcessInstance(process, notes)))
     }
 
     fn limitation(&self) -> Option<String> {
@@ -92,11 +115,27 @@ impl Prepared for PreparedProcess {
     }
 }
 
+/// Which of its limits an instance has met, in words.
+fn met(usage: &Usage) -> Vec<String> {
+    let some = |count: Option<u64>| count.filter(|&count| count > 0);
+    let mut met = Vec::new();
+    if let Some(kills) = some(usage.oom_kills) {
+        met.push(format!("the memory limit was reached: {kills} of its processes were killed for it"));
+    }
+    if let Some(refused) = some(usage.pids_refused) {
+        met.push(format!("the limit of processes was reached: {refused} were refused"));
+    }
+    if let Some(held) = some(usage.throttled_ns) {
+        met.push(format!("the CPU limit held it back for {:.3} s", Duration::from_nanos(held).as_secs_f64()));
+    }
+    met
+}
+
 fn stream(given: &Option<OwnedFd>) -> Stream<'_> {
     given.as_ref().map_or(Stream::Inherit, |fd| Stream::Fd(fd.as_fd()))
 }
 
-struct ProcessInstance(Process);
+struct ProcessInstance(Process, Option<String>);
 
 impl Instance for ProcessInstance {
     fn phases(&mut self, start_ns: u64) -> Vec<(&'static str, u64)> {
@@ -120,7 +159,7 @@ impl Instance for ProcessInstance {
             },
             ended_ns: None,
             gone_ns: exit.gone_ns,
-            notes: Vec::new(),
+            notes: self.1.clone().into_iter().chain(exit.usage.iter().flat_map(met)).collect(),
         }))
     }
 

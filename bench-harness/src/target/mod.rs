@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use workloads::Capabilities;
 
+use crate::container_options::ContainerOptions;
+
 mod calls;
 pub mod container;
 pub mod fake;
@@ -127,6 +129,8 @@ pub struct Launch {
     pub files: Vec<(PathBuf, PathBuf)>,
     /// Whether it is started once and at once, as by `run`: what an instance needs first may then begin with `prepare`.
     pub once: bool,
+    /// What only a container is given or denied.
+    pub container: Option<Box<ContainerOptions>>,
 }
 
 /// Environment of the program, the same in every target: its size moves the stack, and with it the timings

@@ -103,26 +103,31 @@ fn check(limits: &Limits) -> Result<(), PrepareError> {
             return Err(PrepareError::LimitValue { limit, value });
         }
     }
+    // 1 to 10000 (Documentation/admin-guide/cgroup-v2.rst).
+    if let Some(value) = limits.cpu_weight.filter(|weight| !(1..=10_000).contains(weight)) {
+        return Err(PrepareError::LimitValue { limit: "cpu weight", value });
+    }
+    if limits.cpuset == Some(0) {
+        return Err(PrepareError::LimitValue { limit: "cpuset", value: 0 });
+    }
+    if let Some(value) = limits.swap_bytes.filter(|_| limits.memory_bytes.is_none()) {
+        return Err(PrepareError::LimitValue { limit: "swap (without one of memory)", value });
+    }
     Ok(())
 }
 
 /// The bases for `limits`, or why there are none.
 fn choose(found: &Hierarchies, limits: &Limits) -> Result<Vec<Arc<Base>>, String> {
-    let asked = [("memory", limits.memory_bytes), ("cpu", limits.cpu_millis), ("pids", limits.pids)];
     let mut chosen: Vec<(&Hierarchy, PathBuf, Vec<Setting>)> = Vec::new();
-    let asked: Vec<(&str, u64)> =
-        asked.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    for &(controller, value) in &asked {
+    let asked = controllers(limits);
+    for &controller in &asked {
         let hierarchy = found
             .with_controller(controller)
             .ok_or_else(|| format!("no control group hierarchy here has the controller {controller}"))?;
-        let settings = settings(hierarchy.version, controller, value);
+        let settings = settings(hierarchy, controller, limits);
         match chosen.iter_mut().find(|(other, ..)| other.mount == hierarchy.mount) {
             Some((.., all)) => all.extend(settings),
-            None => {
-                let names: Vec<&str> = asked.iter().map(|&(name, _)| name).collect();
-                chosen.push((hierarchy, parent_for(hierarchy, &names)?, settings));
-            }
+            None => chosen.push((hierarchy, parent_for(hierarchy, &asked)?, settings)),
         }
     }
     let open = |(hierarchy, path, settings): (&Hierarchy, PathBuf, Vec<Setting>)| {
@@ -133,25 +138,71 @@ fn choose(found: &Hierarchies, limits: &Limits) -> Result<Vec<Arc<Base>>, String
     chosen.into_iter().map(open).collect()
 }
 
-/// What is written for one limit.
-fn settings(version: Version, controller: &str, value: u64) -> Vec<Setting> {
-    let setting = |file, value, optional| Setting { file, value, optional };
-    let quota = value.saturating_mul(CPU_MILLI_US);
-    match (version, controller) {
-        (Version::V1, "memory") => vec![
-            setting(c"memory.limit_in_bytes", value.to_string(), false),
-            setting(c"memory.memsw.limit_in_bytes", value.to_string(), true),
-        ],
-        (Version::V2, "memory") => vec![
-            setting(c"memory.max", value.to_string(), false),
-            setting(c"memory.swap.max", "0".to_owned(), true),
-        ],
-        // The period of a new v1 group is the default.
-        (Version::V1, "cpu") => vec![setting(c"cpu.cfs_quota_us", quota.to_string(), false)],
-        (Version::V2, "cpu") => vec![setting(c"cpu.max", format!("{quota} {CPU_PERIOD_US}"), false)],
-        (_, "pids") => vec![setting(c"pids.max", value.to_string(), false)],
-        _ => Vec::new(),
+/// The controllers that these limits need.
+fn controllers(limits: &Limits) -> Vec<&'static str> {
+    let wanted = [
+        ("memory", limits.memory_bytes.is_some()),
+        ("cpu", limits.cpu_millis.is_some() || limits.cpu_weight.is_some()),
+        ("pids", limits.pids.is_some()),
+        ("cpuset", limits.cpuset.is_some()),
+    ];
+    wanted.into_iter().filter_map(|(name, wanted)| wanted.then_some(name)).collect()
+}
+
+/// What is written for the limits of one controller.
+fn settings(hierarchy: &Hierarchy, controller: &str, limits: &Limits) -> Vec<Setting> {
+    let setting = |file, value: String, optional| Setting { file, value, optional };
+    let v1 = hierarchy.version == Version::V1;
+    let mut all = Vec::new();
+    match controller {
+        "memory" => {
+            let memory = limits.memory_bytes.unwrap_or(u64::MAX >> 1);
+            let swap = limits.swap_bytes.unwrap_or(0);
+            if v1 {
+                let both = memory.saturating_add(swap).min(u64::MAX >> 1);
+                all.push(setting(c"memory.limit_in_bytes", memory.to_string(), false));
+                all.push(setting(c"memory.memsw.limit_in_bytes", both.to_string(), swap == 0));
+            } else {
+                all.push(setting(c"memory.max", memory.to_string(), false));
+                all.push(setting(c"memory.swap.max", swap.to_string(), swap == 0));
+            }
+        }
+        "cpu" => {
+            if let Some(millis) = limits.cpu_millis {
+                let quota = millis.saturating_mul(CPU_MILLI_US);
+                // The period of a new v1 group is the default.
+                all.push(match v1 {
+                    true => setting(c"cpu.cfs_quota_us", quota.to_string(), false),
+                    false => setting(c"cpu.max", format!("{quota} {CPU_PERIOD_US}"), false),
+                });
+            }
+            if let Some(weight) = limits.cpu_weight {
+                all.push(match v1 {
+                    // The default is 1024 shares there, and a weight of 100 here.
+                    true => setting(c"cpu.shares", (weight * 1024 / 100).max(2).to_string(), false),
+                    false => setting(c"cpu.weight", weight.to_string(), false),
+                });
+            }
+        }
+        "pids" => all.extend(limits.pids.map(|pids| setting(c"pids.max", pids.to_string(), false))),
+        "cpuset" => {
+            if v1 {
+                // A new v1 group has neither, and takes no process before it has both.
+                let mems = std::fs::read_to_string(hierarchy.own.join("cpuset.mems"));
+                let mems = mems.map_or_else(|_| "0".to_owned(), |mems| mems.trim().to_owned());
+                all.push(setting(c"cpuset.mems", mems, false));
+            }
+            all.extend(limits.cpuset.map(|cpus| setting(c"cpuset.cpus", listed(cpus), false)));
+        }
+        _ => {}
     }
+    all
+}
+
+/// Bit N stands for CPU N: as the kernel takes it, `0,2,3`.
+fn listed(cpus: u128) -> String {
+    let numbers = (0..u128::BITS).filter(|cpu| cpus & 1 << cpu != 0);
+    numbers.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// The group under which instances get theirs.

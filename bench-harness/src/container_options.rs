@@ -1,0 +1,272 @@
+//! Options of `run` that only the target container has.
+//!
+//! They are known to the parser only when one of them is there (see [`crate::cli::parse`]): a plain start does not pay for them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use container_backend::{
+    Bind, Bounds, Capabilities, Config, Image, Isolation, Layer, Limits, Network as BackendNetwork,
+    Proc as BackendProc, Profile, Rlimit, Rootfs, User,
+};
+
+use crate::error::{HarnessError, chain};
+use crate::target::LaunchError;
+
+/// What the container is given and denied.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of the target container")]
+pub struct ContainerOptions {
+    /// Root file system: a folder, a tar (docker export), an OCI image layout or a docker save archive. The program is then
+    /// a path or name in it, or, with an image, may be left out. Changes are thrown away
+    #[arg(long, value_name = "PATH")]
+    pub rootfs: Option<PathBuf>,
+    /// Let a file or folder of the host be seen inside
+    #[arg(long, value_name = "HOST:INSIDE[:ro]", value_parser = bind)]
+    pub bind: Vec<Bind>,
+    /// Set an environment variable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub env: Vec<(String, String)>,
+    /// Working directory
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Whom to run as, in numbers
+    #[arg(long, value_name = "UID[:GID]", value_parser = user)]
+    pub user: Option<User>,
+    /// Host name inside [default: container]
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Only these namespaces: mnt, pid, net, ipc, uts, cgroup, user, time, separated by commas, or none
+    #[arg(long, value_name = "LIST", value_parser = namespaces)]
+    pub ns: Option<Isolation>,
+    /// What is in the network namespace
+    #[arg(long, value_name = "KIND")]
+    pub network: Option<Network>,
+    /// Change the capabilities that are left: +NAME, -NAME, +all, -all, separated by commas
+    #[arg(long, value_name = "LIST", value_parser = capabilities, allow_hyphen_values = true)]
+    pub cap: Option<Capabilities>,
+    /// Seccomp profile in the engines' JSON format, or none
+    #[arg(long, value_name = "FILE")]
+    pub seccomp: Option<PathBuf>,
+    /// How /proc is protected [default: masked with --rootfs, else read-only]
+    #[arg(long, value_name = "HOW")]
+    pub proc: Option<Proc>,
+    /// Resource limit, for example nofile=1024:4096
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = limit)]
+    pub ulimit: Vec<Rlimit>,
+    /// How readily the kernel kills it when memory is short, -1000 to 1000
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub oom_score_adj: Option<i32>,
+    /// CPU time, in CPUs
+    #[arg(long, value_name = "N", value_parser = cpus)]
+    pub cpus: Option<u64>,
+    /// Highest number of processes and threads
+    #[arg(long, value_name = "N")]
+    pub pids: Option<u64>,
+    /// Share of the CPUs where others want them, too: 1 to 10000, 100 being usual
+    #[arg(long, value_name = "N")]
+    pub cpu_weight: Option<u64>,
+    /// Only these CPUs, for example 0,2-3
+    #[arg(long, value_name = "LIST", value_parser = cpuset)]
+    pub cpuset: Option<u128>,
+    /// Swap beside --mem [default: none]
+    #[arg(long, value_name = "MIB", requires = "mem")]
+    pub swap: Option<u64>,
+    /// Most that its file system in memory takes
+    #[arg(long, value_name = "MIB")]
+    pub tmp_size: Option<u64>,
+}
+
+/// `--network`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// Nothing that is up.
+    None,
+    /// The loopback device, up.
+    Loopback,
+    /// The host's: no network namespace.
+    Host,
+}
+
+/// `--proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Proc {
+    /// All of it.
+    ReadOnly,
+    /// As engines do it: some paths covered, some read-only.
+    Masked,
+}
+
+impl ContainerOptions {
+    /// Adds the bounds that control groups enforce.
+    pub(crate) fn limits(&self, mut limits: Limits) -> Limits {
+        if let Some(millis) = self.cpus {
+            limits = limits.cpu_millis(millis);
+        }
+        if let Some(weight) = self.cpu_weight {
+            limits = limits.cpu_weight(weight);
+        }
+        if let Some(cpus) = self.cpuset {
+            limits = limits.cpuset(cpus);
+        }
+        match self.swap {
+            Some(mib) => limits.swap_bytes(mib.saturating_mul(1 << 20)),
+            None => limits,
+        }
+    }
+
+    /// The layers of isolation: a container's, but for what the options say.
+    fn isolation(&self) -> Isolation {
+        let mut isolation = self.ns.unwrap_or_else(Isolation::container);
+        if self.network == Some(Network::Host) {
+            isolation = isolation.without(Layer::Net);
+        }
+        if self.seccomp.as_ref().is_some_and(|file| file.as_os_str() == "none") {
+            isolation = isolation.without(Layer::Seccomp);
+        }
+        isolation
+    }
+
+    /// The root that was asked for, unpacked if it is an archive.
+    fn root(&self) -> Result<Rootfs, LaunchError> {
+        let Some(path) = &self.rootfs else { return Ok(Rootfs::Generated) };
+        if path.is_dir() && !Image::is_layout(path) {
+            return Ok(Rootfs::Folder(path.clone()));
+        }
+        let image =
+            Image::open(path, Bounds::default()).map_err(|error| LaunchError::Container(error.into()))?;
+        Ok(Rootfs::Image(Arc::new(image)))
+    }
+
+    /// The container as these options want it; `argv` and `environment` are the program's.
+    pub(crate) fn config(
+        &self,
+        mut config: Config,
+        argv: &[OsString],
+        environment: &[(&str, &str)],
+    ) -> Result<Config, LaunchError> {
+        let root = self.root()?;
+        if self.rootfs.is_some() {
+            let line = match &root {
+                Rootfs::Image(image) => image.command_line(argv),
+                _ => argv.to_vec(),
+            };
+            let Some((program, args)) = line.split_first() else {
+                return Err(LaunchError::Unsupported("the image names no program: give one after --".into()));
+            };
+            config = Config::new(container_backend::Program::inside(program)).args(args);
+        } else if argv.is_empty() {
+            return Err(LaunchError::Unsupported("a program is needed after --".into()));
+        }
+        let from_image = |key: &str| match &root {
+            Rootfs::Image(image) => image.env.iter().any(|(name, _)| name == key),
+            _ => false,
+        };
+        let own = |key: &str| self.env.iter().any(|(name, _)| name == key);
+        config = config.envs(environment.iter().filter(|(key, _)| !own(key) && !from_image(key)).copied());
+        config = config.envs(self.env.iter().map(|(key, value)| (key, value)));
+        config = config.isolation(self.isolation()).rootfs(root);
+        config = self.bind.iter().cloned().fold(config, Config::bind);
+        config = self.ulimit.iter().copied().fold(config, Config::rlimit);
+        if let Some(workdir) = &self.workdir {
+            config = config.workdir(workdir);
+        }
+        if let Some(user) = &self.user {
+            config = config.user(user.clone());
+        }
+        if let Some(hostname) = &self.hostname {
+            config = config.hostname(hostname);
+        }
+        if self.network == Some(Network::Loopback) {
+            config = config.network(BackendNetwork::Loopback);
+        }
+        if let Some(value) = self.oom_score_adj {
+            config = config.oom_score_adj(value);
+        }
+        if let Some(mib) = self.tmp_size {
+            config = config.tmp_bytes(mib.saturating_mul(1 << 20));
+        }
+        config = match self.proc {
+            Some(Proc::ReadOnly) => config.proc(BackendProc::ReadOnly),
+            Some(Proc::Masked) => config.proc(BackendProc::Masked),
+            None => config,
+        };
+        let kept = self.cap.unwrap_or_default();
+        config = config.capabilities(kept);
+        if let Some(file) = self.seccomp.as_ref().filter(|file| file.as_os_str() != "none") {
+            let cannot = |source| HarnessError::File { action: "read", path: file.clone(), source };
+            let text = std::fs::read_to_string(file).map_err(cannot);
+            let text = text.map_err(|error| LaunchError::Unsupported(chain(&error)))?;
+            let profile =
+                Profile::from_json(&text, kept).map_err(|error| LaunchError::Container(error.into()))?;
+            config = config.seccomp(profile);
+        }
+        Ok(config)
+    }
+}
+
+fn bind(text: &str) -> Result<Bind, String> {
+    Bind::parse(text).ok_or_else(|| "HOST:INSIDE[:ro] is needed, INSIDE beginning with /".into())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "KEY=VALUE is needed".into())
+}
+
+fn user(text: &str) -> Result<User, String> {
+    User::parse(text).ok_or_else(|| "numbers are needed: UID or UID:GID".into())
+}
+
+fn limit(text: &str) -> Result<Rlimit, String> {
+    Rlimit::parse(text).ok_or_else(|| "NAME=SOFT[:HARD] is needed, NAME as in docker run --ulimit".into())
+}
+
+fn capabilities(text: &str) -> Result<Capabilities, String> {
+    text.split(',').try_fold(Capabilities::default(), |set, change| {
+        set.changed(change).ok_or_else(|| format!("there is no capability {change}"))
+    })
+}
+
+fn cpus(text: &str) -> Result<u64, String> {
+    let value: f64 = text.parse().map_err(|_| String::from("not a number of CPUs"))?;
+    if !(0.01..=1e6).contains(&value) {
+        return Err("must be 0.01 to 1000000".into());
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range above")]
+    Ok((value * 1000.0).round() as u64)
+}
+
+fn cpuset(text: &str) -> Result<u128, String> {
+    let number = |text: &str| text.parse::<u32>().ok().filter(|&cpu| cpu < u128::BITS);
+    let wrong = || format!("{text:?} is no list of CPUs below {}", u128::BITS);
+    text.split(',').try_fold(0, |cpus, part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = number(first).zip(number(last)).ok_or_else(wrong)?;
+        Ok((first..=last).fold(cpus, |cpus, cpu| cpus | 1 << cpu))
+    })
+}
+
+fn namespaces(text: &str) -> Result<Isolation, String> {
+    const NAMESPACES: [(&str, Layer); 8] = [
+        ("mnt", Layer::Mount),
+        ("pid", Layer::Pid),
+        ("net", Layer::Net),
+        ("ipc", Layer::Ipc),
+        ("uts", Layer::Uts),
+        ("cgroup", Layer::Cgroup),
+        ("user", Layer::User),
+        ("time", Layer::Time),
+    ];
+    let none = NAMESPACES.iter().fold(Isolation::container(), |set, (_, layer)| set.without(*layer));
+    if text == "none" {
+        return Ok(none);
+    }
+    text.split(',').try_fold(none, |set, name| {
+        let found = NAMESPACES.iter().find(|(known, _)| *known == name);
+        let known = || NAMESPACES.map(|(known, _)| known).join(", ");
+        found.map(|(_, layer)| set.with(*layer)).ok_or_else(|| format!("{name:?} is none of {}", known()))
+    })
+}
