@@ -149,6 +149,40 @@ impl Isolation {
         Layer::ALL.into_iter().filter(move |&layer| self.has(layer))
     }
 
+    /// The rungs of a ladder from a bare process to a container, each with one layer (or two of a kind) more than the one
+    /// before it: for measuring what each costs at the start, at the end, in memory and per system call.
+    ///
+    /// Limits are no layer: the last rung with and without [`Limits`](crate::Limits) shows what they cost.
+    #[must_use]
+    pub fn ladder() -> Vec<(&'static str, Self)> {
+        let rungs: [(&str, &[Layer]); 10] = [
+            ("spawn", &[]),
+            ("+session", &[Layer::Session]),
+            ("+mount", &[Layer::Mount]),
+            ("+pid", &[Layer::Pid]),
+            ("+ipc,uts", &[Layer::Ipc, Layer::Uts]),
+            ("+net", &[Layer::Net]),
+            ("+cgroup", &[Layer::Cgroup]),
+            ("+capabilities", &[Layer::Capabilities]),
+            ("+no-new-privs,seccomp", &[Layer::NoNewPrivs, Layer::Seccomp]),
+            ("+user", &[Layer::User]),
+        ];
+        let mut sum = Self::none();
+        let climb = |(name, layers): (&'static str, &[Layer])| {
+            sum = layers.iter().fold(sum, |set, &layer| set.with(layer));
+            (name, sum)
+        };
+        rungs.into_iter().map(climb).collect()
+    }
+
+    /// The container, and the container without each of its layers in turn: what a layer costs beside all others.
+    #[must_use]
+    pub fn without_each() -> Vec<(String, Self)> {
+        let whole = Self::container();
+        let without = whole.layers().map(|layer| (format!("-{}", layer.name()), whole.without(layer)));
+        std::iter::once(("all".to_owned(), whole)).chain(without).collect()
+    }
+
     /// What a caller with or without root's rights really gets.
     ///
     /// An ordinary user needs the user namespace for most layers, and for a filter either that or no_new_privs.
@@ -205,6 +239,16 @@ mod tests {
             assert_eq!(Layer::from_name(layer.name()), Some(layer));
         }
         assert_eq!(Layer::from_name("nothing"), None);
+    }
+
+    #[test]
+    fn the_ladder_climbs_to_the_whole_container() {
+        let ladder = Isolation::ladder();
+        assert!(ladder[0].1.is_none());
+        assert!(ladder.windows(2).all(|pair| pair[1].1.layers().count() > pair[0].1.layers().count()));
+        let (last, before) = (ladder[ladder.len() - 1].1, ladder[ladder.len() - 2].1);
+        assert_eq!((before, last), (Isolation::container(), Isolation::container().with(Layer::User)));
+        assert_eq!(Isolation::without_each().len(), 1 + Isolation::container().layers().count());
     }
 
     #[test]

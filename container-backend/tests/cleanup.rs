@@ -22,8 +22,8 @@ fn act(act: &str) -> Config {
 }
 
 #[test]
-fn a_hundred_starts_leave_nothing() {
-    if !alone("a_hundred_starts_leave_nothing") {
+fn a_thousand_starts_leave_nothing() {
+    if !alone("a_thousand_starts_leave_nothing") {
         return;
     }
     let before = Traces::now();
@@ -32,7 +32,13 @@ fn a_hundred_starts_leave_nothing() {
     for _ in 0..100 {
         succeeded(&run_prepared(&prepared));
     }
+    let resident = resident_kib();
+    for _ in 0..900 {
+        succeeded(&run_prepared(&prepared));
+    }
     assert_eq!(Traces::now(), running);
+    let grown = resident_kib().saturating_sub(resident);
+    assert!(grown < 256, "{grown} KiB more than after a hundred");
     drop(prepared);
     assert_eq!(Traces::now(), before);
 }

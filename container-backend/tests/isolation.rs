@@ -193,3 +193,13 @@ fn root_can_ask_for_a_user_namespace_and_is_then_nobody_outside() {
     // SAFETY: geteuid takes nothing and cannot fail.
     assert_eq!(map, ["0", &unsafe { libc::geteuid() }.to_string(), "1"]);
 }
+
+#[test]
+fn no_way_leads_back_to_the_host() {
+    let Some(config) = container(&["escape"]) else { return };
+    let ran = run(config);
+    succeeded(&ran);
+    for way in ["ptrace", "ptrace-init", "setns", "old-root", "init-root", "init-cwd", "chroot-out"] {
+        assert_ne!(ran.field(&format!("{way}:")), "done", "{way}: {ran:?}");
+    }
+}

@@ -192,6 +192,7 @@ pub struct Traces {
     pub children: usize,
     pub mounts: usize,
     pub groups: usize,
+    pub threads: usize,
 }
 
 impl Traces {
@@ -201,8 +202,16 @@ impl Traces {
             children: children_of(std::process::id()),
             mounts: std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is there").lines().count(),
             groups: groups_of(std::process::id()).len(),
+            threads: std::fs::read_dir("/proc/self/task").expect("/proc is there").count(),
         }
     }
+}
+
+/// This process's resident memory.
+pub fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a field of every process");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// Counts a process's children, threads' children included.

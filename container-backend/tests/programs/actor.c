@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -110,6 +111,22 @@ int main(int argc, char **argv) {
         say("sysctl", open("/proc/sys/kernel/hostname", O_WRONLY));
         say("sysrq", open("/proc/sysrq-trigger", O_WRONLY));
         say("program", open("/program", O_WRONLY));
+        return 0;
+    }
+    if (!strcmp(act, "escape")) {
+        say("ptrace", ptrace(PTRACE_SEIZE, getppid(), 0, 0));
+        say("ptrace-init", ptrace(PTRACE_ATTACH, 1, 0, 0));
+        int ns = open("/proc/1/ns/mnt", O_RDONLY);
+        say("setns", setns(ns, 0));
+        say("old-root", open("/..", O_RDONLY) >= 0 ? access("/../etc/passwd", F_OK) : -1);
+        say("init-root", access("/proc/1/root/etc/passwd", F_OK));
+        say("init-cwd", access("/proc/1/cwd/../../../etc/passwd", F_OK));
+        mkdir("/tmp/jail", 0755);
+        int out = open("/", O_RDONLY | O_DIRECTORY);
+        say("chroot", chroot("/tmp/jail"));
+        say("fchdir", fchdir(out));
+        for (int i = 0; i < 64; i++) if (chdir("..")) break;
+        say("chroot-out", access("etc/passwd", F_OK));
         return 0;
     }
     if (!strcmp(act, "hog")) {
