@@ -130,6 +130,9 @@ pub struct CompareArgs {
     /// A static program of your own as the workload
     #[arg(long, value_name = "PATH")]
     pub workload_bin: Option<PathBuf>,
+    /// What `microvm-linux` boots
+    #[command(flatten)]
+    pub guest: KernelOptions,
     /// Recording to judge the new one against, as `gate` does
     #[arg(long, value_name = "DIR")]
     pub baseline: Option<PathBuf>,
@@ -139,6 +142,40 @@ pub struct CompareArgs {
     /// Arguments of --workload-bin
     #[arg(last = true, value_name = "ARGS", requires = "workload_bin")]
     pub args: Vec<OsString>,
+}
+
+/// The kernel of microvm-linux, and its machine.
+#[derive(Debug, Clone, Default, Args)]
+pub struct KernelOptions {
+    /// Kernel for microvm-linux, bzImage or vmlinux [default: what scripts/fetch-guest-kernel or
+    /// scripts/build-guest-kernel left in ~/.cache/bench-harness/kernels]
+    #[arg(long, value_name = "PATH")]
+    pub kernel: Option<PathBuf>,
+    /// Added to that kernel's command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub cmdline_extra: String,
+    /// Processors of a microvm-linux machine [default: 1]
+    #[arg(long, value_name = "N")]
+    pub vcpus: Option<u32>,
+}
+
+impl KernelOptions {
+    /// As the target takes them.
+    #[must_use]
+    pub fn target(&self, console: bool) -> crate::target::microvm_linux::Options {
+        crate::target::microvm_linux::Options {
+            kernel: self.kernel.clone(),
+            cmdline_extra: self.cmdline_extra.clone(),
+            vcpus: self.vcpus,
+            console,
+        }
+    }
 }
 
 /// How a gate judges and where it writes.
@@ -206,6 +243,12 @@ pub struct RunArgs {
     /// Hand a file of the host to the program, read-only, at this absolute path (container, microvm)
     #[arg(long, value_name = "HOST:GUEST")]
     pub file: Vec<OsString>,
+    /// What `microvm-linux` boots
+    #[command(flatten)]
+    pub guest: KernelOptions,
+    /// Print what the kernel of microvm-linux says to standard error; each byte costs an exit
+    #[arg(long)]
+    pub console: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
@@ -297,6 +340,8 @@ fn plain_run(args: &[OsString]) -> Option<RunArgs> {
         if option == "--" {
             let program = after.to_vec();
             return (!program.is_empty()).then_some(RunArgs {
+                guest: KernelOptions::default(),
+                console: false,
                 target: target?,
                 mem,
                 timeout,

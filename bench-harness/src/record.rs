@@ -163,6 +163,9 @@ pub struct Digests {
     pub guest: Option<String>,
     /// The kernel of `microvm-linux`.
     pub kernel: Option<String>,
+    /// What that kernel calls itself; not a digest, but the name that goes with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_version: Option<String>,
 }
 
 /// What was read of the host. `None`: it could not be read, which is never the same as off or zero.

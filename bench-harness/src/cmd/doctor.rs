@@ -33,6 +33,30 @@ struct TargetFinding {
 struct KvmFinding {
     kind: String,
     meaning: String,
+    /// What a machine showed that was made for it: how its ring 0 runs, and what an exit costs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Measured>,
+}
+
+#[derive(Serialize)]
+struct Measured {
+    /// Whether the processor runs ring 0.
+    native: bool,
+    /// Of ring 0, a lower bound where the processor runs it.
+    million_instructions_per_second: f64,
+    exit_ns: u64,
+    #[serde(skip)]
+    text: String,
+}
+
+fn measure_kvm() -> Option<Measured> {
+    let found = vm_backend::linux::probe::ring0().ok()?;
+    Some(Measured {
+        native: found.is_native(),
+        million_instructions_per_second: found.rate,
+        exit_ns: u64::try_from(found.exit.as_nanos()).ok()?,
+        text: found.to_string(),
+    })
 }
 
 #[derive(Serialize)]
@@ -64,7 +88,7 @@ fn examine() -> Findings {
     let kvm = kvm::kind();
     Findings {
         targets: TargetKind::ALL.map(examine_target).into(),
-        kvm: KvmFinding { kind: kvm.name(), meaning: kvm.meaning() },
+        kvm: KvmFinding { kind: kvm.name(), meaning: kvm.meaning(), measured: measure_kvm() },
         disturbances: noise::warnings(&host)
             .into_iter()
             .map(|warning| Disturbance { fact: warning.fact(), advice: warning.advice().to_owned() })
@@ -99,6 +123,10 @@ fn for_people(findings: &Findings) -> String {
         text += &format!("  {:14} {state}\n", target.name);
     }
     text += &format!("\nKVM\n  {:14} {}\n", findings.kvm.kind, findings.kvm.meaning);
+
+    if let Some(measured) = &findings.kvm.measured {
+        text += &format!("  {:14} {}\n", "measured", measured.text);
+    }
 
     text.push_str("\nHost\n");
     let host = &findings.host;

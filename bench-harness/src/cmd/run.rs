@@ -55,7 +55,8 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
     signals::kill_child_on_interrupt().map_err(HarnessError::Signals)?;
     let failed = |source| HarnessError::Launch { target: args.target.name(), source };
 
-    let prepared = target::target(args.target).prepare(&launch).map_err(failed)?;
+    let prepared =
+        target::with_kernel(args.target, args.guest.target(args.console)).prepare(&launch).map_err(failed)?;
     if let Some(limitation) = prepared.limitation() {
         complain(&format!("warning: {limitation}"));
     }

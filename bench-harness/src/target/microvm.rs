@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vm_backend::{Monitor, Outcome, Vm, VmConfig};
+use vm_backend::{LinuxVm, Monitor, Outcome, Vm, VmConfig};
 use workloads::Capabilities;
 
 use super::{
@@ -20,12 +20,6 @@ use crate::memory_size::DEFAULT_MIB;
 /// A virtual machine with the built-in guest.
 #[derive(Debug, Clone, Copy)]
 pub struct Microvm;
-
-/// A virtual machine with a Linux kernel.
-#[derive(Debug, Clone, Copy)]
-pub struct MicrovmLinux;
-
-const NO_LINUX: &str = "this version boots no Linux kernel";
 
 /// What the built-in guest keeps of the memory for itself and its tables, generously.
 const GUEST_MIB: u64 = 4;
@@ -67,7 +61,7 @@ impl Target for Microvm {
 }
 
 /// The program is at one path in the guest, which must be absolute: its own name in the guest's root, else.
-fn guest_path(name: &OsStr) -> OsString {
+pub(super) fn guest_path(name: &OsStr) -> OsString {
     let path = Path::new(name);
     if path.is_absolute() {
         return name.into();
@@ -77,9 +71,30 @@ fn guest_path(name: &OsStr) -> OsString {
     absolute
 }
 
-struct PreparedVm(Vm);
+/// What both kinds of machine have: instances that look the same from outside.
+pub(super) trait Spawn {
+    /// Name of the phase that ends with the first byte of output.
+    const LAST_PHASE: &'static str;
+    fn start(&self, stdio: vm_backend::Stdio<'_>) -> Result<Monitor, vm_backend::Error>;
+}
 
-impl Prepared for PreparedVm {
+impl Spawn for Vm {
+    const LAST_PHASE: &'static str = "guest_ready";
+    fn start(&self, stdio: vm_backend::Stdio<'_>) -> Result<Monitor, vm_backend::Error> {
+        self.spawn(stdio)
+    }
+}
+
+impl Spawn for LinuxVm {
+    const LAST_PHASE: &'static str = "ready";
+    fn start(&self, stdio: vm_backend::Stdio<'_>) -> Result<Monitor, vm_backend::Error> {
+        self.spawn(stdio)
+    }
+}
+
+pub(super) struct PreparedVm<M>(pub(super) M);
+
+impl<M: Spawn> Prepared for PreparedVm<M> {
     fn spawn(&self, stdio: Stdio) -> Result<Box<dyn Instance>, LaunchError> {
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let streams = vm_backend::Stdio {
@@ -87,8 +102,8 @@ impl Prepared for PreparedVm {
             stdout: either(&stdio.stdout, stdout.as_fd()),
             stderr: either(&stdio.stderr, stderr.as_fd()),
         };
-        let monitor = self.0.spawn(streams).map_err(|error| LaunchError::Vm(error.into()))?;
-        Ok(Box::new(VmInstance { monitor, killed: false }))
+        let monitor = self.0.start(streams).map_err(|error| LaunchError::Vm(error.into()))?;
+        Ok(Box::new(VmInstance { monitor, last_phase: M::LAST_PHASE, killed: false }))
     }
 }
 
@@ -98,6 +113,7 @@ fn either<'a>(given: &'a Option<OwnedFd>, own: BorrowedFd<'a>) -> BorrowedFd<'a>
 
 struct VmInstance {
     monitor: Monitor,
+    last_phase: &'static str,
     killed: bool,
 }
 
@@ -116,7 +132,7 @@ impl Instance for VmInstance {
     }
 
     fn last_phase(&self) -> &'static str {
-        "guest_ready"
+        self.last_phase
     }
 
     fn pids(&self) -> Vec<i32> {
@@ -172,20 +188,6 @@ fn end(outcome: &Outcome) -> End {
         ));
     }
     End { status, ended_ns: Some(outcome.ended_ns), gone_ns: outcome.reaped_ns, notes }
-}
-
-impl Target for MicrovmLinux {
-    fn kind(&self) -> TargetKind {
-        TargetKind::MicrovmLinux
-    }
-
-    fn probe(&self) -> Result<(), SkipReason> {
-        Err(SkipReason(NO_LINUX.into()))
-    }
-
-    fn prepare(&self, _launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
-        Err(LaunchError::Unsupported(NO_LINUX.into()))
-    }
 }
 
 #[cfg(test)]

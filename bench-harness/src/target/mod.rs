@@ -19,6 +19,7 @@ mod calls;
 pub mod container;
 pub mod fake;
 pub mod microvm;
+pub mod microvm_linux;
 pub mod native;
 
 /// The targets.
@@ -274,7 +275,16 @@ pub fn target(kind: TargetKind) -> Box<dyn Target> {
         TargetKind::Native => Box::new(native::Native),
         TargetKind::Container => Box::new(container::Container),
         TargetKind::Microvm => Box::new(microvm::Microvm),
-        TargetKind::MicrovmLinux => Box::new(microvm::MicrovmLinux),
+        TargetKind::MicrovmLinux => Box::new(microvm_linux::MicrovmLinux::default()),
+    }
+}
+
+/// The implementation of a target, with these options for the one that has a kernel.
+#[must_use]
+pub fn with_kernel(kind: TargetKind, options: microvm_linux::Options) -> Box<dyn Target> {
+    match kind {
+        TargetKind::MicrovmLinux => Box::new(microvm_linux::MicrovmLinux(options)),
+        other => target(other),
     }
 }
 

@@ -82,7 +82,7 @@ impl Need {
 pub struct Ring0 {
     /// Kind of virtualisation.
     pub kind: Virtualisation,
-    /// Instructions in ring 0, millions a second; at least [`Ring0::measurable`] where the processor runs them.
+    /// Instructions in ring 0, millions a second; a lower bound where the processor runs them.
     pub rate: f64,
     /// From a port access to the monitor and back.
     pub exit: Duration,

@@ -156,6 +156,8 @@ fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
     let hash = option_env!("BENCH_HARNESS_COMMIT");
     let mut warnings = noise::warnings(&host);
     warnings.extend(selection.warnings());
+    let kernel = selection.takes_part(TargetKind::MicrovmLinux).then(|| args.guest.target(false).describe());
+    let kernel = kernel.flatten();
     RunInfo {
         schema: crate::record::SCHEMA,
         run_id: format!("{}-{:04x}", now.compact(), seed & 0xffff),
@@ -171,7 +173,8 @@ fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
         digests: crate::record::Digests {
             workload: Some(selection.image.digest.clone()),
             guest: selection.takes_part(TargetKind::Microvm).then(|| sealed::digest(vm_backend::guest_elf())),
-            ..crate::record::Digests::default()
+            kernel: kernel.as_ref().map(|kernel| kernel.digest.clone()),
+            kernel_version: kernel.and_then(|kernel| kernel.version),
         },
         warnings,
         skipped: selection.skipped.clone(),

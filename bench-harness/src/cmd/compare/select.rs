@@ -2,7 +2,7 @@
 
 use workloads::{Invocation, Workload};
 
-use crate::cli::CompareArgs;
+use crate::cli::{CompareArgs, KernelOptions};
 use crate::error::HarnessError;
 use crate::experiment::{Experiment, Participant, Sink, Stop, skipped_row};
 use crate::memory_size;
@@ -41,7 +41,7 @@ impl Selection {
             &crate::workload::names().into_iter().map(String::from).collect::<Vec<_>>(),
         );
         let workloads = names.iter().filter_map(|name| workloads::catalogue::find(name)).collect();
-        let (participants, skipped) = targets(&args.targets)?;
+        let (participants, skipped) = targets(&args.targets, &args.guest)?;
 
         let (image, startup, idle, user) = match &args.workload_bin {
             Some(path) => {
@@ -103,10 +103,13 @@ fn chosen<T: PartialEq + Clone>(chosen: &[T], all: &[T]) -> Vec<T> {
 }
 
 /// The targets that take part, and those that cannot, where they were not asked for by name.
-fn targets(asked: &[TargetKind]) -> Result<(Vec<Participant>, Vec<SkippedTarget>), HarnessError> {
+fn targets(
+    asked: &[TargetKind],
+    guest: &KernelOptions,
+) -> Result<(Vec<Participant>, Vec<SkippedTarget>), HarnessError> {
     let (mut participants, mut skipped) = (Vec::new(), Vec::new());
     for kind in chosen(asked, &TargetKind::ALL) {
-        let target = target::target(kind);
+        let target = target::with_kernel(kind, guest.target(false));
         match target.probe() {
             Ok(()) => participants.push(Participant { name: kind.name().into(), target }),
             Err(reason) if asked.is_empty() => {

@@ -1,0 +1,151 @@
+//! The target with a Linux kernel of the reader's own, over vm-backend.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vm_backend::LinuxConfig;
+use workloads::Capabilities;
+
+use super::microvm::{PreparedVm, guest_path};
+use super::{ENVIRONMENT, Launch, LaunchError, Prepared, Program, SkipReason, Target, TargetKind};
+use crate::error::chain;
+use crate::memory_size::DEFAULT_MIB;
+
+/// What a Linux kernel keeps of the memory for itself, with the archive that the program came in, generously.
+const KERNEL_MIB: u64 = 96;
+
+const NO_KERNEL: &str = "no guest kernel was found; scripts/fetch-guest-kernel takes the one of your distribution, \
+                         scripts/build-guest-kernel builds a small one";
+
+/// How the machine differs from the usual one.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The kernel, instead of the one in the cache.
+    pub kernel: Option<PathBuf>,
+    /// Added to its command line.
+    pub cmdline_extra: String,
+    /// Number of processors; 1 unless said.
+    pub vcpus: Option<u32>,
+    /// Print what the kernel says.
+    pub console: bool,
+}
+
+/// A virtual machine with a Linux kernel.
+#[derive(Debug, Clone, Default)]
+pub struct MicrovmLinux(pub Options);
+
+/// A kernel, for the recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// What it calls itself, where the scripts that put it there wrote that down.
+    pub version: Option<String>,
+    /// SHA-256 of the file.
+    pub digest: String,
+}
+
+/// Where the scripts put kernels: `$XDG_CACHE_HOME` or `~/.cache`, then this.
+const CACHE: &str = "bench-harness/kernels";
+/// The small one before the stock one, since it starts faster, and the one that need not unpack itself first.
+const NAMES: [&str; 3] = ["small/vmlinux", "small/vmlinuz", "stock/vmlinuz"];
+
+fn cache() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+    Some(base.join(CACHE))
+}
+
+fn find_in(cache: &Path) -> Option<PathBuf> {
+    NAMES.iter().map(|name| cache.join(name)).find(|path| path.is_file())
+}
+
+impl Options {
+    fn kernel(&self) -> Option<PathBuf> {
+        self.kernel.clone().or_else(|| find_in(&cache()?))
+    }
+
+    /// What the recording says of the kernel; `None` where there is none, or where it cannot be read.
+    #[must_use]
+    pub fn describe(&self) -> Option<Kernel> {
+        let path = self.kernel()?;
+        let mut bytes = Vec::new();
+        std::fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).ok()?;
+        let version = std::fs::read_to_string(path.with_file_name("version")).ok();
+        let version = version.map(|text| text.trim().to_owned()).filter(|_| self.kernel.is_none());
+        Some(Kernel { version, digest: crate::sealed::digest(&bytes) })
+    }
+}
+
+impl Target for MicrovmLinux {
+    fn kind(&self) -> TargetKind {
+        TargetKind::MicrovmLinux
+    }
+
+    fn probe(&self) -> Result<(), SkipReason> {
+        let found = vm_backend::linux::probe::ring0().map_err(|error| SkipReason(chain(&error)))?;
+        found.supports_linux().map_err(|reason| SkipReason(reason.to_string()))?;
+        self.0.kernel().map(drop).ok_or_else(|| SkipReason(NO_KERNEL.into()))
+    }
+
+    fn capabilities(&self, mem_mib: u64) -> Capabilities {
+        let mib = mem_mib.saturating_sub(KERNEL_MIB);
+        Capabilities { memory_bytes: Some(mib << 20), ..Capabilities::linux() }
+    }
+
+    fn prepare(&self, launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
+        // `run` comes here without having asked.
+        self.probe().map_err(|reason| LaunchError::Unsupported(reason.0))?;
+        let kernel = self.0.kernel().ok_or_else(|| LaunchError::Unsupported(NO_KERNEL.into()))?;
+        let program = match &launch.program {
+            Program::Path(path) => vm_backend::Program::Path(path.clone()),
+            Program::Sealed(fd) => vm_backend::Program::Sealed(Arc::clone(fd)),
+        };
+        let (name, args) =
+            launch.argv.split_first().map_or((OsStr::new("program"), &[][..]), |(n, a)| (n, a));
+        let mut config = LinuxConfig::new(kernel, program)
+            .mem_mib(launch.mem_mib.unwrap_or(DEFAULT_MIB))
+            .vcpus(self.0.vcpus.unwrap_or(1))
+            .cmdline_extra(&self.0.cmdline_extra)
+            .console(self.0.console)
+            .guest_path(guest_path(name))
+            .args(args.iter().cloned());
+        for (key, value) in ENVIRONMENT {
+            config = config.env(key, value);
+        }
+        for (host, guest) in &launch.files {
+            config = config.file(host, guest);
+        }
+        let vm = config.prepare().map_err(|error| LaunchError::Vm(error.into()))?;
+        Ok(Box::new(PreparedVm(vm)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_small_kernel_is_taken_before_the_stock_one() {
+        let cache = tempfile::tempdir().unwrap();
+        assert_eq!(find_in(cache.path()), None);
+        for name in ["stock/vmlinuz", "small/vmlinux"] {
+            let path = cache.path().join(name);
+            std::fs::create_dir(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "kernel").unwrap();
+            assert_eq!(find_in(cache.path()), Some(path));
+        }
+    }
+
+    #[test]
+    fn a_kernel_is_described_by_its_digest_and_the_version_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vmlinuz");
+        std::fs::write(&path, "kernel").unwrap();
+        let options = Options { kernel: Some(path), ..Options::default() };
+        let kernel = options.describe().unwrap();
+        assert_eq!((kernel.version, kernel.digest.len()), (None, 64));
+        let missing = Options { kernel: Some(folder.path().join("none")), ..Options::default() };
+        assert_eq!(missing.describe(), None);
+    }
+}
