@@ -59,6 +59,14 @@ the smallest effect that the launches on this host can resolve. Where the data c
 and how many more launches would. Judged are ready, exit, PSS, cgroup and time per operation; phases explain, they do not
 decide. Recordings of different hosts, kinds of KVM, workloads or digests are refused (3).";
 
+const SELFTEST_HELP: &str = "\
+Examples:
+  bench-harness selftest
+  bench-harness selftest --target microvm --real 40 --markdown selftest.md
+
+Ends with 0 where at most 5 % of the comparisons of a target with itself are called a difference and at least 90 % of the
+injected 10 % are found, else with 5: then this host is too noisy for such a gate, or has too few launches.";
+
 const LIST_HELP: &str = "\
 Example:
   bench-harness list workloads";
@@ -92,6 +100,9 @@ pub enum Command {
     /// Judge whether anything got worse from one recording to the next
     #[command(after_help = format!("{GATE_HELP}\n\n{EXIT_CODES}"))]
     Gate(GateArgs),
+    /// Test the gate on this host: how often it sees what is not there, and how often it finds what is
+    #[command(after_help = format!("{SELFTEST_HELP}\n\n{EXIT_CODES}"))]
+    Selftest(SelftestArgs),
     /// List what can be chosen
     #[command(after_help = format!("{LIST_HELP}\n\n{EXIT_CODES}"))]
     List(ListArgs),
@@ -222,6 +233,29 @@ pub struct GateArgs {
     /// How to judge
     #[command(flatten)]
     pub options: GateOptions,
+}
+
+/// Options of `selftest`.
+#[derive(Debug, Args)]
+pub struct SelftestArgs {
+    /// Target to compare with itself
+    #[arg(long, value_name = "TARGET", default_value = "native", value_parser = target_parser())]
+    pub target: TargetKind,
+    /// Launches on each side of a comparison
+    #[arg(long, value_name = "N", default_value = "40", value_parser = clap::value_parser!(u32).range(6..=1000))]
+    pub launches: u32,
+    /// Comparisons of each kind that are measured
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub real: u32,
+    /// Comparisons of each kind that are drawn from launches that were measured once
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub simulated: u32,
+    /// Seed of the order and of the draws [default: taken from the clock, and printed]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Add the result to this file as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
 }
 
 /// Options of `run`.

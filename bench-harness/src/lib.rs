@@ -17,6 +17,7 @@ pub mod record;
 pub mod report;
 pub mod runner;
 pub mod sealed;
+pub mod selftest;
 pub mod signals;
 pub mod stats;
 pub mod store;

@@ -12,7 +12,11 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use serde::{Deserialize, Serialize};
+
 use crate::experiment::Experiment;
+use crate::stats::bootstrap::ratio;
+use crate::stats::{describe, order};
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,7 +40,7 @@ impl fmt::Display for Profile {
 }
 
 /// The numbers behind a profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
     /// Blocks of the start-up experiment.
     pub startup_blocks: u32,
@@ -52,6 +56,9 @@ pub struct Effort {
     pub warmup_blocks: u32,
     /// Native duration that one repetition of an overhead workload is calibrated to.
     pub overhead_repetition: Duration,
+    /// A cell of start-up or overhead is done when the intervals of its medians are this narrow: half of the interval as a
+    /// part of the median, in every target.
+    pub narrow_enough: f64,
     /// Time for the three experiments together. One starts no new block once its [part](Effort::budget_of) is used up.
     pub budget: Duration,
 }
@@ -87,6 +94,7 @@ impl Profile {
                 overhead_blocks: 10,
                 warmup_blocks: 1,
                 overhead_repetition: Duration::from_millis(20),
+                narrow_enough: 0.01,
                 budget: Duration::from_secs(45),
             },
             Self::Standard => Effort {
@@ -97,6 +105,7 @@ impl Profile {
                 overhead_blocks: 40,
                 warmup_blocks: 2,
                 overhead_repetition: Duration::from_millis(50),
+                narrow_enough: 0.005,
                 budget: Duration::from_secs(600),
             },
             Self::Thorough => Effort {
@@ -107,10 +116,84 @@ impl Profile {
                 overhead_blocks: 100,
                 warmup_blocks: 3,
                 overhead_repetition: Duration::from_millis(200),
+                narrow_enough: 0.0025,
                 budget: Duration::from_secs(3_600),
             },
         }
     }
+}
+
+/// Launches of a cell in each target before it may be done early: as many as the gate promises its power for.
+pub const LEAST_BEFORE_DONE: usize = 40;
+
+/// Why no more launches of a cell were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// The intervals of the medians were narrow enough in every target.
+    Narrow,
+    /// As many launches as the profile plans were made.
+    Planned,
+    /// The time was used up.
+    Budget,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Narrow => "its intervals were narrow enough",
+            Self::Planned => "the profile plans no more",
+            Self::Budget => "its time was used up",
+        })
+    }
+}
+
+/// The launches of one cell so far, by target: decides whether it is done.
+///
+/// To look at the data again and again and stop when they please makes a *test* find too much. What is looked at here is the
+/// width of the intervals of single medians, which says nothing about the direction in which targets differ (Kalibera &
+/// Jones, ISMM 2013, section 9; Kelley, Maxwell & Rausch, "Obtaining power or obtaining precision", *Evaluation & the Health
+/// Professions* 26, 2003, call it accuracy in parameter estimation). It is looked at only every [`Progress::EVERY`] launches.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    launches: Vec<Vec<f64>>,
+    done: bool,
+}
+
+impl Progress {
+    /// How many launches are made between two looks.
+    pub const EVERY: usize = 10;
+
+    /// Of a cell in so many targets, those left out that cannot run it.
+    #[must_use]
+    pub fn new(targets: usize) -> Self {
+        Self { launches: vec![Vec::new(); targets], done: false }
+    }
+
+    /// Notes the figure of one launch.
+    pub fn note(&mut self, target: usize, value: f64) {
+        if let Some(launches) = self.launches.get_mut(target) {
+            launches.push(value);
+        }
+    }
+
+    /// Whether the cell is done: once it is, it stays so. Targets without any launch do not hold it up.
+    pub fn is_done(&mut self, narrow_enough: f64) -> bool {
+        let made: Vec<&Vec<f64>> = self.launches.iter().filter(|launches| !launches.is_empty()).collect();
+        let least = made.iter().map(|launches| launches.len()).min().unwrap_or(0);
+        if !self.done && least >= LEAST_BEFORE_DONE && least.is_multiple_of(Self::EVERY) {
+            self.done =
+                made.iter().all(|launches| half_width(launches).is_some_and(|part| part <= narrow_enough));
+        }
+        self.done
+    }
+}
+
+/// Half of the interval of the median, as a part of the median.
+fn half_width(launches: &[f64]) -> Option<f64> {
+    let sorted = describe::sorted(launches);
+    let interval = order::interval_of_sorted(&sorted, 0.5)?;
+    ratio((interval.high - interval.low) / 2.0, describe::quantile_of_sorted(&sorted, 0.5)?)
 }
 
 /// One launch of a block.
@@ -176,6 +259,29 @@ mod tests {
             let once = block(seed, Experiment::Startup, number, 3, 3);
             prop_assert_eq!(&once, &block(seed, Experiment::Startup, number, 3, 3));
         }
+    }
+
+    #[test]
+    fn a_cell_is_done_when_every_target_is_narrow_enough_and_not_before() {
+        let mut cell = Progress::new(3);
+        for launch in 0..100_u32 {
+            assert_eq!(cell.is_done(0.01), launch >= 40, "{launch}");
+            cell.note(0, 100.0 + f64::from(launch % 2));
+            cell.note(1, 100.0);
+        }
+        // The third target never ran; a fourth is none of this cell.
+        cell.note(3, 1.0);
+        assert!(cell.is_done(0.0), "it stays done");
+    }
+
+    #[test]
+    fn a_noisy_target_or_one_without_a_size_holds_its_cell_up() {
+        let (mut noisy, mut empty) = (Progress::new(1), Progress::new(1));
+        for launch in 0..100_u32 {
+            noisy.note(0, f64::from(1 + launch * launch % 101));
+            empty.note(0, 0.0);
+        }
+        assert!(!noisy.is_done(0.01) && !empty.is_done(0.01) && !Progress::new(2).is_done(0.01));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Ended;
 use crate::warning::Warning;
 
 /// Version of the recording's files. Raised when a column or a key changes its meaning.
@@ -166,6 +167,9 @@ pub struct Digests {
     /// What that kernel calls itself; not a digest, but the name that goes with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_version: Option<String>,
+    /// `samples.csv` as the run left it; `None` where it was ended by force, and from versions that did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<String>,
 }
 
 /// What was read of the host. `None`: it could not be read, which is never the same as off or zero.
@@ -204,6 +208,33 @@ pub struct Host {
     pub cgroup: Option<String>,
     /// What KVM stands on: `vmx`, `svm`, `pvm`, ...
     pub kvm: Option<String>,
+    /// Address space layout randomisation, as the kernel numbers it: 0 off, 1 without the heap, 2 whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aslr: Option<u32>,
+    /// Whether KVM breaks up executable huge pages of guests (the cure for itlb_multihit).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nx_huge_pages: Option<String>,
+    /// Whether KVM offers virtualisation to its guests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nested: Option<String>,
+    /// Whether the v2 cgroups are mounted with `favordynmods`, which makes starting and ending groups cheap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub favordynmods: Option<bool>,
+    /// Part of the last ten seconds in which some task waited for a CPU, in percent (pressure stall information).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pressure_cpu: Option<f64>,
+    /// The same for memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pressure_memory: Option<f64>,
+    /// The same for disks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pressure_io: Option<f64>,
+    /// How often the CPUs were slowed down for heat since boot, all of them together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub throttled: Option<u64>,
+    /// Part of the CPU time since boot that the hypervisor below gave to others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steal: Option<f64>,
     /// Clock source of the kernel.
     pub clock_source: Option<String>,
     /// Smallest step of CLOCK_MONOTONIC that was seen.
@@ -240,6 +271,20 @@ pub struct TargetNote {
     pub note: String,
 }
 
+/// Why no more launches of a workload in an experiment were made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndedCell {
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Name of the workload.
+    pub workload: String,
+    /// Blocks that were made of it, warm-up included.
+    pub blocks: u32,
+    /// Why it ended there.
+    pub why: Ended,
+}
+
 /// `run.json`: everything about a run that is not an observation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -268,12 +313,18 @@ pub struct RunInfo {
     pub digests: Digests,
     /// The host when the run began.
     pub host: Host,
+    /// The host when the run ended; `None` where it was ended by force, and from versions that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_at_end: Option<Host>,
     /// What disturbs the measurement or its reading.
     pub warnings: Vec<Warning>,
     /// Targets that were left out.
     pub skipped: Vec<SkippedTarget>,
     /// Remarks on single targets.
     pub notes: Vec<TargetNote>,
+    /// Why no more launches were made, a cell each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<EndedCell>,
     /// Repetition counts by workload, calibrated natively once and then the same for every target.
     pub repetitions: BTreeMap<String, u64>,
 }

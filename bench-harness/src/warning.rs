@@ -80,8 +80,22 @@ pub enum Warning {
         workload: String,
         /// How many samples.
         samples: u64,
-        /// Largest difference, as part of the outer time.
+        /// Largest difference, as part of the longer of the two.
         worst: f64,
+    },
+    /// Tasks of the host waited before the run began (pressure stall information).
+    Pressure {
+        /// What they waited for.
+        what: String,
+        /// In how many percent of the time.
+        percent: f64,
+    },
+    /// Address space layout randomisation is not on.
+    FixedLayout,
+    /// The host at the end was not as it was at the beginning.
+    HostChanged {
+        /// What changed, one clause each.
+        changes: Vec<String>,
     },
     /// Launches became slower or faster over the run.
     Drift {
@@ -141,6 +155,18 @@ impl Warning {
                 plural(usize::try_from(*samples).unwrap_or(usize::MAX), "sample", "samples"),
                 format_percent(*worst)
             ),
+            Self::Pressure { what, percent } => {
+                format!(
+                    "tasks waited for {what} in {} % of the time before the run began",
+                    significant(*percent)
+                )
+            }
+            Self::FixedLayout => {
+                "address space layout randomisation is off, so every launch has the same layout".into()
+            }
+            Self::HostChanged { changes } => {
+                format!("the host changed during the run: {}", changes.join(", "))
+            }
             Self::Drift { cells } => {
                 format!("times drifted from the first to the last third of {}", cells.join(", "))
             }
@@ -183,13 +209,18 @@ impl Warning {
             Self::ClocksDisagree { .. } => {
                 "prefer the outer figure (host_wall_ns) for these, or raise the work of a repetition"
             }
+            Self::Pressure { .. } => "stop other work and run again",
+            Self::FixedLayout => {
+                "one layout may be a lucky one: set /proc/sys/kernel/randomize_va_space to 2, so that launches sample them"
+            }
+            Self::HostChanged { .. } => "the launches before and after are of two hosts; run again",
             Self::Drift { .. } => {
                 "targets are compared block by block and stay comparable, but do not compare these with another run; let \
                  the host come to rest and run again"
             }
             Self::TwoKinds { .. } => {
                 "a median says little there: look at the distribution, and for what alternates (CPU placement, huge pages, \
-                 a neighbour); --pin may part the causes"
+                 a neighbour)"
             }
             Self::Alike { .. } => {
                 "the intervals are narrower than they should be; stop other work, or spread the launches over more blocks \

@@ -59,6 +59,7 @@ impl Scenario {
             observer: &mut Observer::new(None, Duration::from_secs(2)).expect("an observer"),
             sink: &mut rows,
             progress: &mut Progress::silent(),
+            ended: Vec::new(),
         };
         let image = Image::ours().expect("sealed memory");
         let noop = workloads::Invocation::of(&workloads::catalogue::all()[0]);

@@ -147,6 +147,25 @@ fn for_people(findings: &Findings) -> String {
         ("smt", on_off(host.smt)),
         ("thp", host.thp.clone().unwrap_or_else(unknown)),
         ("ksm", on_off(host.ksm)),
+        ("aslr", host.aslr.map_or_else(unknown, |level| level.to_string())),
+        ("nx_huge_pages", host.nx_huge_pages.clone().unwrap_or_else(unknown)),
+        ("nested kvm", host.nested.clone().unwrap_or_else(unknown)),
+        ("favordynmods", on_off(host.favordynmods)),
+        (
+            "pressure",
+            [("cpu", host.pressure_cpu), ("memory", host.pressure_memory), ("io", host.pressure_io)]
+                .map(|(name, percent)| {
+                    format!("{name} {}", percent.map_or_else(unknown, |percent| format!("{percent} %")))
+                })
+                .join(", "),
+        ),
+        ("throttled", host.throttled.map_or_else(unknown, |times| format!("{times} times since boot"))),
+        (
+            "steal",
+            host.steal
+                .map_or_else(unknown, |part| format!("{} since boot", crate::units::format_percent(part))),
+        ),
+        ("build", if cfg!(debug_assertions) { "debug" } else { "release" }.into()),
         ("clock", host.clock_source.clone().unwrap_or_else(unknown)),
         ("clock step", host.clock_step_ns.map_or_else(unknown, |step| format!("{step} ns"))),
         ("hypervisor", host.virtualised.map_or_else(unknown, |yes| if yes { "yes" } else { "no" }.into())),

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod list;
 pub mod report;
 pub mod run;
+pub mod selftest;
 mod streams;
 
 /// Does what the command line (without the program's own name) says, and returns the exit code.
@@ -53,6 +54,7 @@ fn dispatch(args: Vec<OsString>, is_run: bool) -> u8 {
         Command::Compare(args) => compare::compare(&args),
         Command::Report(args) => report::report(&args),
         Command::Gate(args) => gate::gate(&args),
+        Command::Selftest(args) => selftest::selftest(&args),
         Command::List(args) => list::list(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::{Bench, Experiment, Participant, Place, Station, Stop, procfs, value};
-use crate::plan::{self, LEAST_BLOCKS};
+use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
 use crate::runner::Running;
 use crate::workload::Subject;
@@ -32,10 +32,12 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
         bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
     let began = Instant::now();
     let rounds = bench.effort.memory_blocks + bench.effort.marginal_rounds;
+    let (mut made, mut why) = (rounds, Ended::Planned);
     for round in 0..rounds {
         if round >= bench.effort.memory_blocks + LEAST_BLOCKS
             && began.elapsed() > bench.effort.budget_of(Experiment::Memory)
         {
+            (made, why) = (round, Ended::Budget);
             break;
         }
         let is_curve = round >= bench.effort.memory_blocks;
@@ -53,6 +55,7 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
         }
         bench.progress.step("memory", 1.0 / f64::from(rounds));
     }
+    bench.end(Experiment::Memory, &subject.name, made, why);
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::plan::Effort;
+use crate::plan::{Effort, Ended};
 use crate::progress::Progress;
-use crate::record::{Sample, Status, metric};
+use crate::record::{EndedCell, Sample, Status, metric};
 use crate::runner::{LaunchFailure, Observer};
 use crate::target::{Prepared, Target};
 use crate::workload::Subject;
@@ -107,6 +107,19 @@ pub struct Bench<'a> {
     pub sink: &'a mut dyn Sink,
     /// Tells the user how far it is.
     pub progress: &'a mut Progress,
+    /// Takes down why no more launches of a cell were made.
+    pub ended: Vec<EndedCell>,
+}
+
+impl Bench<'_> {
+    fn end(&mut self, experiment: Experiment, workload: &str, blocks: u32, why: Ended) {
+        self.ended.push(EndedCell {
+            experiment: experiment.name().into(),
+            workload: workload.into(),
+            blocks,
+            why,
+        });
+    }
 }
 
 /// Failures in a row after which a cell is given up for a target: a hanging one must not eat the whole run.

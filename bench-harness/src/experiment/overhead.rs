@@ -10,9 +10,10 @@ use workloads::protocol::Line;
 use workloads::{Invocation, Workload};
 
 use super::{Bench, Experiment, Place, Station, Stop, skipped_row, value};
-use crate::plan::{self, LEAST_BLOCKS};
+use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, Status, metric};
 use crate::runner::{LaunchFailure, Observed};
+use crate::stats::median;
 use crate::workload::{Image, Subject};
 
 /// Repetitions in a launch that count. They show the spread within a launch; the launch is what is replicated.
@@ -44,6 +45,10 @@ struct Cell {
     /// Operations in one repetition, for the comparison of the clocks.
     operations: Option<f64>,
     stations: Vec<Option<Station>>,
+    /// Its launches so far.
+    progress: plan::Progress,
+    /// Blocks that were made of it once it is done.
+    done: Option<u32>,
 }
 
 /// What the experiment learned besides its rows.
@@ -136,16 +141,25 @@ fn cell(bench: &mut Bench<'_>, subject: Subject, operations: Option<f64>) -> Res
         }
     }
     bench.sink.keep(rows)?;
-    Ok(Cell { subject, operations, stations })
+    let progress = plan::Progress::new(stations.len());
+    Ok(Cell { subject, operations, stations, progress, done: None })
 }
 
 fn blocks(bench: &mut Bench<'_>, cells: &mut [Cell]) -> Result<(), Stop> {
     let blocks = bench.effort.warmup_blocks + bench.effort.overhead_blocks;
     let began = Instant::now();
+    let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
         if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
             && began.elapsed() > bench.effort.budget_of(Experiment::Overhead)
         {
+            (made, why) = (block, Ended::Budget);
+            break;
+        }
+        for cell in cells.iter_mut().filter(|cell| cell.done.is_none()) {
+            cell.done = cell.progress.is_done(bench.effort.narrow_enough).then_some(block);
+        }
+        if cells.iter().all(|cell| cell.done.is_some()) {
             break;
         }
         let launches = cells.len() * bench.participants.len();
@@ -153,6 +167,9 @@ fn blocks(bench: &mut Bench<'_>, cells: &mut [Cell]) -> Result<(), Stop> {
             plan::block(bench.seed, Experiment::Overhead, block, cells.len(), bench.participants.len())
         {
             let cell = &mut cells[slot.cell];
+            if cell.done.is_some() {
+                continue;
+            }
             let place = Place {
                 experiment: Experiment::Overhead.name(),
                 target: bench.participants[slot.target].name.clone(),
@@ -166,6 +183,10 @@ fn blocks(bench: &mut Bench<'_>, cells: &mut [Cell]) -> Result<(), Stop> {
             #[expect(clippy::cast_precision_loss, reason = "a few dozen launches")]
             bench.progress.step("overhead", 0.95 / f64::from(blocks) / launches as f64);
         }
+    }
+    for cell in cells.iter() {
+        let (made, why) = cell.done.map_or((made, why), |blocks| (blocks, Ended::Narrow));
+        bench.end(Experiment::Overhead, &cell.subject.name, made, why);
     }
     Ok(())
 }
@@ -185,7 +206,20 @@ fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) 
         .and_then(|seen| cell.subject.judge(seen))
         .and_then(|seen| checked(&seen, expected));
     Ok(match station.note(result)? {
-        Ok(repetitions) => rows(place, &repetitions, cell.operations),
+        Ok(repetitions) => {
+            let rows = rows(place, &repetitions, cell.operations);
+            if !place.warmup {
+                let walls: Vec<f64> = rows
+                    .iter()
+                    .filter(|row| row.metric == metric::HOST_WALL)
+                    .filter_map(|row| row.value)
+                    .collect();
+                if let Some(wall) = median(&walls) {
+                    cell.progress.note(target, wall);
+                }
+            }
+            rows
+        }
         Err(why) => vec![place.failed(metric::TIME_PER_OP, "ns/op", why)],
     })
 }
@@ -265,10 +299,11 @@ fn rows(place: &Place, repetitions: &[Repetition], operations: Option<f64>) -> V
 pub const DISAGREEMENT: &str = "inner and outer time differ by ";
 
 fn disagreement(inside: f64, outside: f64) -> Option<String> {
-    let share = (outside - inside).abs() / outside;
-    // Written so that a NaN (an outer time of 0) is a disagreement, too.
+    // Of the longer one: on a busy host both marks may be read at once, and nothing is a part of an outer time of 0.
+    let share = (outside - inside).abs() / outside.max(inside);
+    // Written so that a NaN (both 0) is a disagreement, too.
     let agree = share <= AGREEMENT;
-    (!agree).then(|| format!("{DISAGREEMENT}{:.2} % of the outer one", share * 100.0))
+    (!agree).then(|| format!("{DISAGREEMENT}{:.2} % of the longer one", share * 100.0))
 }
 
 /// The number of iterations, from a native launch; then cut where the slowest target makes that necessary.

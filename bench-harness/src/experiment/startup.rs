@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Bench, Experiment, Place, Station, Stop, value};
-use crate::plan::{self, LEAST_BLOCKS};
+use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
 use crate::runner::Observed;
 use crate::workload::Subject;
@@ -17,10 +17,17 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
         bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
     let blocks = bench.effort.warmup_blocks + bench.effort.startup_blocks;
     let began = Instant::now();
+    let mut cell = plan::Progress::new(bench.participants.len());
+    let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
         if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
             && began.elapsed() > bench.effort.budget_of(Experiment::Startup)
         {
+            (made, why) = (block, Ended::Budget);
+            break;
+        }
+        if cell.is_done(bench.effort.narrow_enough) {
+            (made, why) = (block, Ended::Narrow);
             break;
         }
         for slot in plan::block(bench.seed, Experiment::Startup, block, 1, bench.participants.len()) {
@@ -38,7 +45,12 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
                 (Some(prepared), _) => {
                     let result = bench.observer.whole(prepared).and_then(|seen| subject.judge(seen));
                     match station.note(result)? {
-                        Ok(seen) => rows(&place, &seen),
+                        Ok(seen) => {
+                            if !place.warmup {
+                                cell.note(slot.target, value(seen.ready()));
+                            }
+                            rows(&place, &seen)
+                        }
                         Err(why) => vec![place.failed(metric::READY, "ns", why)],
                     }
                 }
@@ -49,6 +61,8 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
         }
         bench.progress.step("startup", 1.0 / f64::from(blocks));
     }
+    bench.progress.step("startup", f64::from(blocks - made) / f64::from(blocks));
+    bench.end(Experiment::Startup, &subject.name, made, why);
     Ok(())
 }
 

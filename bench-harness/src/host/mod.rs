@@ -33,6 +33,17 @@ pub fn inspect() -> Host {
         ksm: text("/sys/kernel/mm/ksm/run").and_then(|word| on_off(&word)),
         cgroup: cgroups::layout(),
         kvm: Some(kvm::kind().name()),
+        aslr: text("/proc/sys/kernel/randomize_va_space").and_then(|level| level.parse().ok()),
+        nx_huge_pages: text("/sys/module/kvm/parameters/nx_huge_pages"),
+        nested: ["kvm_intel", "kvm_amd"]
+            .into_iter()
+            .find_map(|module| text(&format!("/sys/module/{module}/parameters/nested"))),
+        favordynmods: cgroups::favordynmods(),
+        pressure_cpu: pressure("cpu"),
+        pressure_memory: pressure("memory"),
+        pressure_io: pressure("io"),
+        throttled: throttled(),
+        steal: steal_since_boot(),
         clock_source: text("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         clock_step_ns: Some(clock::resolution_ns()),
         memory_bytes: meminfo_bytes(&meminfo, "MemTotal"),
@@ -115,6 +126,35 @@ fn turbo() -> Option<bool> {
         .or_else(|| text("/sys/devices/system/cpu/cpufreq/boost").and_then(|word| on_off(&word)))
 }
 
+/// The ten-second average of some tasks waiting, in percent (Documentation/accounting/psi.rst).
+fn pressure(what: &str) -> Option<f64> {
+    some_avg10(&fs::read_to_string(format!("/proc/pressure/{what}")).ok()?)
+}
+
+fn some_avg10(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    line.split(' ').find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
+}
+
+/// Thermal throttling events of all cores; `None` where the CPU does not count them, as in most virtual machines.
+fn throttled() -> Option<u64> {
+    let cpus = fs::read_dir("/sys/devices/system/cpu").ok()?.flatten();
+    let counts = cpus.filter_map(|cpu| {
+        fs::read_to_string(cpu.path().join("thermal_throttle/core_throttle_count"))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    });
+    counts.reduce(u64::saturating_add)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "ticks since boot: far below 2^53")]
+fn steal_since_boot() -> Option<f64> {
+    let (all, stolen) = cpu_ticks()?;
+    (all > 0).then(|| stolen as f64 / all as f64)
+}
+
 fn on_off(word: &str) -> Option<bool> {
     match word {
         "0" => Some(false),
@@ -169,6 +209,9 @@ mod tests {
         assert_eq!(bracketed("always [madvise] never").as_deref(), Some("madvise"));
         assert_eq!(bracketed("always madvise never"), None);
         assert_eq!(meminfo_bytes("MemTotal:  24 kB\nMemFree: 1 kB\n", "MemTotal"), Some(24 << 10));
+        let pressure = "some avg10=1.25 avg60=0.50 avg300=0.10 total=9\nfull avg10=0.00 avg60=0.00 total=0\n";
+        assert_eq!(some_avg10(pressure), Some(1.25));
+        assert_eq!(some_avg10(""), None);
         assert_eq!(os_name("ID=x\nPRETTY_NAME=\"Debian 12\"\n").as_deref(), Some("Debian 12"));
         assert_eq!(cpu_field("flags\t\t: fpu vme\n", "flags").as_deref(), Some("fpu vme"));
     }

@@ -6,6 +6,9 @@ use crate::warning::Warning;
 /// Less than this part of the memory is little: the kernel begins to reclaim while we measure.
 const LITTLE_MEMORY: u64 = 8;
 
+/// Percent of the time in which tasks wait from which on it is in the way: as much as the effects that are looked for.
+const PRESSURE: f64 = 5.0;
+
 /// All that is known to disturb, in the order of its weight.
 #[must_use]
 pub fn warnings(host: &Host) -> Vec<Warning> {
@@ -45,6 +48,18 @@ pub fn warnings(host: &Host) -> Vec<Warning> {
     {
         found.push(Warning::LowMemory { available_bytes });
     }
+    if let Some(percent) = host.pressure_cpu.filter(|&percent| percent > PRESSURE) {
+        found.push(Warning::Pressure { what: "a CPU".into(), percent });
+    }
+    if let Some(percent) = host.pressure_memory.filter(|&percent| percent > PRESSURE) {
+        found.push(Warning::Pressure { what: "memory".into(), percent });
+    }
+    if let Some(percent) = host.pressure_io.filter(|&percent| percent > PRESSURE) {
+        found.push(Warning::Pressure { what: "a disk".into(), percent });
+    }
+    if host.aslr.is_some_and(|level| level < 2) {
+        found.push(Warning::FixedLayout);
+    }
     if let Some(source) = host.clock_source.clone().filter(|source| !is_fast_clock(source)) {
         found.push(Warning::ClockSource { source });
     }
@@ -69,6 +84,68 @@ pub fn steal(before: Option<(u64, u64)>, after: Option<(u64, u64)>) -> Option<Wa
     #[expect(clippy::cast_precision_loss, reason = "ticks of one run: far below 2^53")]
     let share = stolen_after.checked_sub(stolen_before)? as f64 / all as f64;
     (share >= MATTERS).then_some(Warning::Steal { share })
+}
+
+/// What of the host is no longer as it was when the run began; `None` where all of it is, as far as it can be read.
+///
+/// Settings count when they differ at all, amounts from where they disturb. That a run loads the host is no change.
+#[must_use]
+pub fn changed(before: &Host, after: &Host) -> Option<Warning> {
+    let mut changes = Vec::new();
+    let flag = |flag: Option<bool>| flag.map(|on| if on { "on" } else { "off" }.to_owned());
+    let settings = [
+        ("governor", before.governor.clone(), after.governor.clone()),
+        ("turbo", flag(before.turbo), flag(after.turbo)),
+        ("SMT", flag(before.smt), flag(after.smt)),
+        ("huge page setting", before.thp.clone(), after.thp.clone()),
+        ("KSM", flag(before.ksm), flag(after.ksm)),
+        ("nx_huge_pages", before.nx_huge_pages.clone(), after.nx_huge_pages.clone()),
+        (
+            "address randomisation",
+            before.aslr.map(|level| level.to_string()),
+            after.aslr.map(|level| level.to_string()),
+        ),
+        ("clock source", before.clock_source.clone(), after.clock_source.clone()),
+        (
+            "number of CPUs",
+            before.cpus_allowed.map(|count| count.to_string()),
+            after.cpus_allowed.map(|count| count.to_string()),
+        ),
+        ("kind of KVM", before.kvm.clone(), after.kvm.clone()),
+    ];
+    for (name, before, after) in settings {
+        if let (Some(before), Some(after)) = (before, after)
+            && before != after
+        {
+            changes.push(format!("the {name} went from {before} to {after}"));
+        }
+    }
+    if before.mitigations != after.mitigations {
+        changes.push("the mitigations are others".into());
+    }
+    if let (Some(before), Some(after)) = (before.throttled, after.throttled)
+        && after > before
+    {
+        let times = usize::try_from(after - before).unwrap_or(usize::MAX);
+        changes.push(format!(
+            "the CPUs were slowed down for heat {}",
+            crate::units::plural(times, "time", "times")
+        ));
+    }
+    if let (Some(before), Some(after)) = (before.swap_used_bytes, after.swap_used_bytes)
+        && after > before
+    {
+        changes.push(format!("{} more went to swap", crate::units::Bytes(after - before)));
+    }
+    if let (Some(before), Some(after), Some(all)) =
+        (before.memory_available_bytes, after.memory_available_bytes, after.memory_bytes)
+        && before.abs_diff(after) > all / LITTLE_MEMORY
+    {
+        let less = if after < before { "less" } else { "more" };
+        changes
+            .push(format!("{} of memory {less} are available", crate::units::Bytes(before.abs_diff(after))));
+    }
+    (!changes.is_empty()).then_some(Warning::HostChanged { changes })
 }
 
 #[cfg(test)]
@@ -103,6 +180,58 @@ mod tests {
         ] {
             assert!(found.contains(&expected), "{expected:?} is not in {found:?}");
         }
+    }
+
+    #[test]
+    fn a_host_that_stays_as_it_was_or_is_unknown_did_not_change() {
+        let host = Host { governor: Some("performance".into()), throttled: Some(3), ..Host::default() };
+        assert_eq!(changed(&host, &host), None);
+        assert_eq!(changed(&Host::default(), &host), None);
+        let loaded = Host { load_1m: Some(9.0), pressure_cpu: Some(50.0), ..host.clone() };
+        assert_eq!(changed(&host, &loaded), None, "the run itself is a load");
+    }
+
+    #[test]
+    fn what_changed_is_named_with_both_sides() {
+        let before = Host {
+            governor: Some("performance".into()),
+            throttled: Some(3),
+            swap_used_bytes: Some(0),
+            memory_bytes: Some(800),
+            memory_available_bytes: Some(700),
+            ..Host::default()
+        };
+        let after = Host {
+            governor: Some("powersave".into()),
+            throttled: Some(5),
+            swap_used_bytes: Some(1 << 20),
+            memory_bytes: Some(800),
+            memory_available_bytes: Some(300),
+            ..Host::default()
+        };
+        let text = changed(&before, &after).expect("much changed").to_string();
+        for part in [
+            "governor went from performance to powersave",
+            "heat 2 times",
+            "1.00 MiB more",
+            "400 B of memory less",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn waiting_tasks_and_a_fixed_layout_are_warned_of() {
+        let host =
+            Host { pressure_cpu: Some(30.0), pressure_io: Some(1.0), aslr: Some(0), ..Host::default() };
+        let found = warnings(&host);
+        assert!(found.contains(&Warning::Pressure { what: "a CPU".into(), percent: 30.0 }), "{found:?}");
+        assert!(found.contains(&Warning::FixedLayout), "{found:?}");
+        assert!(
+            !found
+                .iter()
+                .any(|warning| matches!(warning, Warning::Pressure { what, .. } if what == "a disk"))
+        );
     }
 
     #[test]

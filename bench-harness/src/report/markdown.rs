@@ -20,7 +20,7 @@ pub fn report(info: &RunInfo, rows: &[SummaryRow], samples: &[Sample], charts: &
     }
     text.push_str(&left_out(info, rows));
     text.push_str(&trust(info, rows, samples));
-    text.push_str(&host(&info.host));
+    text.push_str(&host(&info.host, info.host_at_end.as_ref()));
     text.push_str(&reproduce(info));
     text.push_str(&reading());
     text
@@ -168,13 +168,15 @@ fn trust(info: &RunInfo, rows: &[SummaryRow], samples: &[Sample]) -> String {
     format!("## What disturbs these figures\n\n{}\n\n{cost}\n\n", lines.join("\n"))
 }
 
-fn host(host: &Host) -> String {
+/// What was read of a host, by name; `None` is unknown.
+fn facts(host: &Host) -> Vec<(&'static str, Option<String>)> {
     let flag = |flag: Option<bool>| flag.map(|on| if on { "on" } else { "off" }.to_owned());
     let number = |number: Option<u32>| number.map(|number| number.to_string());
     let bytes = |bytes: Option<u64>| bytes.map(|bytes| Bytes(bytes).to_string());
     let mitigations: Vec<_> =
         host.mitigations.iter().map(|(name, state)| format!("{name}: {state}")).collect();
-    let facts = [
+    let percent = |percent: Option<f64>| percent.map(|percent| format!("{percent} %"));
+    vec![
         ("name", host.hostname.clone()),
         ("system", host.os.clone()),
         ("kernel", host.kernel.clone()),
@@ -188,24 +190,47 @@ fn host(host: &Host) -> String {
         ("memory", bytes(host.memory_bytes)),
         ("memory available", bytes(host.memory_available_bytes)),
         ("swap in use", bytes(host.swap_used_bytes)),
-        ("load before", host.load_1m.map(significant)),
+        ("load", host.load_1m.map(significant)),
         ("governor", host.governor.clone()),
         ("turbo", flag(host.turbo)),
         ("SMT", flag(host.smt)),
         ("transparent huge pages", host.thp.clone()),
         ("KSM", flag(host.ksm)),
+        ("address randomisation", number(host.aslr)),
+        ("nx_huge_pages of KVM", host.nx_huge_pages.clone()),
+        ("nested virtualisation", host.nested.clone()),
+        ("favordynmods", flag(host.favordynmods)),
+        ("tasks waiting for a CPU", percent(host.pressure_cpu)),
+        ("tasks waiting for memory", percent(host.pressure_memory)),
+        ("tasks waiting for a disk", percent(host.pressure_io)),
+        ("slowed down for heat", host.throttled.map(|times| format!("{times} times since boot"))),
+        ("CPU time taken by others", host.steal.map(|part| format!("{} since boot", format_percent(part)))),
         ("clock source", host.clock_source.clone()),
         ("smallest clock step", host.clock_step_ns.map(|step| format!("{step} ns"))),
         ("user number", number(host.uid)),
         ("mitigations", (!mitigations.is_empty()).then(|| mitigations.join("; "))),
-    ];
+    ]
+}
+
+fn host(before: &Host, after: Option<&Host>) -> String {
+    let after = after.map(facts);
     let table = Table {
         title: String::new(),
         names: 2,
-        head: vec!["host".to_owned(), "as read before the run".to_owned()],
-        rows: facts
+        head: ["host", "before the run", "after it"].map(String::from).into(),
+        rows: facts(before)
             .into_iter()
-            .map(|(name, fact)| vec![name.to_owned(), fact.unwrap_or_else(|| "unknown".to_owned())])
+            .enumerate()
+            .map(|(at, (name, fact))| {
+                let unknown = || "unknown".to_owned();
+                let fact = fact.unwrap_or_else(unknown);
+                let later = match &after {
+                    None => unknown(),
+                    Some(after) => after.get(at).and_then(|(_, fact)| fact.clone()).unwrap_or_else(unknown),
+                };
+                let later = if later == fact && later != "unknown" { "the same".to_owned() } else { later };
+                vec![name.to_owned(), fact, later]
+            })
             .collect(),
     };
     format!("## Host\n\n{}\n", lay_out(&table))
@@ -221,6 +246,19 @@ fn reproduce(info: &RunInfo) -> String {
         |digest: &Option<String>| digest.clone().unwrap_or_else(|| "not used or not known".to_owned());
     let repetitions: Vec<_> =
         info.repetitions.iter().map(|(name, times)| format!("{name} {times}")).collect();
+    let ended: Vec<_> = info
+        .ended
+        .iter()
+        .map(|cell| {
+            format!(
+                "{}/{} after {}: {}",
+                cell.experiment,
+                cell.workload,
+                plural_blocks(cell.blocks),
+                cell.why
+            )
+        })
+        .collect();
     let rows = [
         ("profile", info.profile.clone()),
         ("seed", info.seed.to_string()),
@@ -232,6 +270,7 @@ fn reproduce(info: &RunInfo) -> String {
         ("SHA-256 of the workload", digest(&info.digests.workload)),
         ("SHA-256 of the built-in guest", digest(&info.digests.guest)),
         ("SHA-256 of the guest kernel", digest(&info.digests.kernel)),
+        ("no more launches because", if ended.is_empty() { unknown() } else { ended.join("; ") }),
         ("repetitions", if repetitions.is_empty() { unknown() } else { repetitions.join(", ") }),
     ];
     let table = Table {
@@ -246,6 +285,10 @@ fn reproduce(info: &RunInfo) -> String {
         command.join(" ").replace("```", "` ` `"),
         lay_out(&table)
     )
+}
+
+fn plural_blocks(blocks: u32) -> String {
+    plural(usize::try_from(blocks).unwrap_or(usize::MAX), "block", "blocks")
 }
 
 fn reading() -> String {

@@ -41,7 +41,7 @@ fn cut<'a>(chances: impl Iterator<Item = &'a f64>, miss: f64) -> Option<usize> {
 }
 
 /// P(B = k) for k from 0 to n.
-fn binomial(n: usize, part: f64) -> Vec<f64> {
+pub(super) fn binomial(n: usize, part: f64) -> Vec<f64> {
     let mut log_factorials = vec![0.0];
     let mut sum = 0.0;
     for k in 1..=n {

@@ -51,6 +51,12 @@ pub enum StoreError {
         path.display()
     )]
     OtherSchema { path: PathBuf, found: String },
+    /// `samples.csv` is not the file that the run left.
+    #[error(
+        "{} was changed since the run: its SHA-256 is not the one in run.json; restore the file as the run left it",
+        path.display()
+    )]
+    Edited { path: PathBuf },
     /// `samples.csv` does not begin with the columns of its schema.
     #[error(
         "{} line 1: {problem}; restore the file as the run left it",

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use error::StoreError;
 pub use read::read;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::record::{RunInfo, SCHEMA, Sample};
 
@@ -93,6 +94,8 @@ pub struct Recording {
     file: File,
     /// Length up to and including the last block that was written whole.
     whole: u64,
+    /// Of everything up to there.
+    digest: Sha256,
 }
 
 impl Recording {
@@ -116,7 +119,14 @@ impl Recording {
             .create_new(true)
             .open(&part)
             .map_err(|source| StoreError::NotWritable { path: part.clone(), source })?;
-        let mut recording = Self { dir: dir.to_owned(), run_id: info.run_id.clone(), part, file, whole: 0 };
+        let mut recording = Self {
+            dir: dir.to_owned(),
+            run_id: info.run_id.clone(),
+            part,
+            file,
+            whole: 0,
+            digest: Sha256::new(),
+        };
         let header = encode(|writer| writer.write_record(COLUMNS)).map_err(StoreError::Encode)?;
         recording.write_whole(&header)?;
         write_run(dir, info)?;
@@ -157,13 +167,16 @@ impl Recording {
         self.file.sync_all().map_err(|source| StoreError::Write { path: self.part.clone(), source })?;
         let samples = self.dir.join(SAMPLES);
         fs::rename(&self.part, &samples).map_err(|source| StoreError::Rename { path: samples, source })?;
-        write_run(&self.dir, info)?;
+        let mut info = info.clone();
+        info.digests.samples = Some(hex(&self.digest.finalize()));
+        write_run(&self.dir, &info)?;
         Ok(self.dir)
     }
 
     fn write_whole(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         match self.file.write_all(bytes) {
             Ok(()) => {
+                self.digest.update(bytes);
                 self.whole += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 Ok(())
             }
@@ -176,6 +189,11 @@ impl Recording {
             }
         }
     }
+}
+
+/// Hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn encode(fill: impl FnOnce(&mut csv::Writer<Vec<u8>>) -> csv::Result<()>) -> Result<Vec<u8>, csv::Error> {

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::error::{Problem, StoreError};
 use super::{COLUMNS, Line, RUN, SAMPLES, SAMPLES_PART};
 use crate::record::{RunInfo, SCHEMA, Sample, Status};
@@ -20,7 +22,13 @@ pub fn read(dir: &Path) -> Result<(RunInfo, Vec<Sample>), StoreError> {
     let path = dir.join(SAMPLES);
     if let Some(bytes) = read_file(&path)? {
         let samples = parse(&path, &bytes, &info.run_id)?;
-        return Ok((info, samples));
+        // Last: what can be said of a single line helps more.
+        match &info.digests.samples {
+            Some(digest) if *digest != super::hex(&Sha256::digest(&bytes)) => {
+                return Err(StoreError::Edited { path });
+            }
+            _ => return Ok((info, samples)),
+        }
     }
     let path = dir.join(SAMPLES_PART);
     let mut bytes = read_file(&path)?.ok_or_else(|| missing(SAMPLES))?;

@@ -50,7 +50,10 @@ fn complaint(edit: impl FnOnce(String) -> String) -> String {
 fn what_is_recorded_is_read_back() {
     let samples = [sample(0, 0.1 + 0.2), sample(1, 1e-300), failed(2, "said \"no\",\nthen died")];
     let dir = recorded(&samples);
-    assert_eq!(read(dir.path()).expect("own recording"), (info(), samples.to_vec()));
+    let (mut found, read_back) = read(dir.path()).expect("own recording");
+    let digest = found.digests.samples.take().expect("a finished recording has a digest");
+    assert!(digest.len() == 64 && digest.chars().all(|digit| digit.is_ascii_hexdigit()), "{digest}");
+    assert_eq!((found, read_back), (info(), samples.to_vec()));
 }
 
 #[test]

@@ -3,11 +3,13 @@
 //! It cannot be chosen on the command line; a test makes one and hands it to an experiment.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::{End, Instance, Launch, LaunchError, Prepared, SkipReason, Status, Stdio, Target, TargetKind};
 use crate::clock::now_ns;
@@ -190,9 +192,20 @@ fn play(acts: Vec<Act>, mut stdout: Option<File>, killed: &AtomicBool) -> Status
             }
             Act::Flood(bytes) => {
                 let page = [b'x'; 4096];
-                for _ in 0..bytes.div_ceil(page.len()) {
-                    let written = stdout.as_mut().map(|out| out.write_all(&page));
-                    if killed.load(Ordering::SeqCst) || matches!(written, Some(Err(_))) {
+                let mut left = bytes;
+                // A process that waits for room in a pipe can be killed; a thread can only look now and then.
+                let waits = stdout.as_ref().map(|out| fcntl(out, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)));
+                while let (Some(out), Some(Ok(_))) = (&mut stdout, waits)
+                    && left > 0
+                {
+                    match out.write(&page) {
+                        Ok(written) => left = left.saturating_sub(written),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                        Err(_) => return KILLED,
+                    }
+                    if killed.load(Ordering::SeqCst) {
                         return KILLED;
                     }
                 }

@@ -17,6 +17,7 @@ use crate::container_options::ContainerOptions;
 
 mod calls;
 pub mod container;
+pub mod delayed;
 pub mod fake;
 pub mod microvm;
 pub mod microvm_linux;

@@ -58,7 +58,9 @@ fn disagreements(samples: &[Sample]) -> Vec<Warning> {
         let percent = sample
             .detail
             .strip_prefix(overhead::DISAGREEMENT)
-            .and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+            .and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok())
+            // JSON has no number for what is none.
+            .filter(|percent| percent.is_finite());
         if let (Some(percent), crate::record::Status::Ok) = (percent, sample.status) {
             let cell = cells.entry((&sample.target, &sample.workload)).or_default();
             cell.0 += 1;

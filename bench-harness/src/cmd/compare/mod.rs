@@ -59,6 +59,9 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
 
     info.finished_utc = Some(Utc::now().text());
     info.interrupted = stopped.is_some();
+    let at_end = host::inspect();
+    info.warnings.extend(noise::changed(&info.host, &at_end));
+    info.host_at_end = Some(at_end);
     info.warnings.extend(noise::steal(ticks, host::cpu_ticks()));
     let (samples, finished) = keeper.finish(&mut info);
     let reported =
@@ -115,6 +118,7 @@ fn measure(
         observer,
         sink: keeper,
         progress,
+        ended: Vec::new(),
     };
     selection.keep_skipped(&mut *bench.sink)?;
     if bench.participants.is_empty() {
@@ -136,6 +140,7 @@ fn measure(
                 info.repetitions = learned.iterations;
             }
         }
+        info.ended.append(&mut bench.ended);
     }
     Ok(())
 }

@@ -1,0 +1,339 @@
+//! The gate, tested on this host: how often does it see a difference that is not there, and how often does it find one
+//! that is?
+//!
+//! A target is compared with itself under two names (A/A), and with itself and a known delay (A/B). *Measured* comparisons
+//! make every launch anew, shuffled as in `compare`, or one recording after the other, as two jobs of a CI system do.
+//! *Drawn* ones draw the launches of both sides, with replacement, from a pool that was measured once: many comparisons for
+//! few launches, but blind to whatever makes launches alike (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 6).
+
+use std::time::Duration;
+
+use rand::{Rng as _, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::experiment::Experiment;
+use crate::gate::{Gate, Outcome};
+use crate::plan;
+use crate::record::{Sample, Status, metric};
+use crate::report::table::Table;
+use crate::runner::{LaunchFailure, Observer};
+use crate::stats::share::clopper_pearson;
+use crate::stats::{Interval, count, median};
+use crate::summary::SAME_WITHIN;
+use crate::target::{Prepared, Target};
+use crate::units::{format_percent, format_value};
+use crate::workload::Subject;
+
+/// Delays that are injected, as parts of the median.
+pub const INJECTED: [f64; 3] = [0.05, 0.10, 0.20];
+
+/// Most that may be called a difference although there is none.
+pub const MOST_FALSE: f64 = 0.05;
+
+/// Least of the injected tenths that must be found.
+pub const LEAST_FOUND: f64 = 0.90;
+
+/// The regression that the gate allows here: what is still called the same in a comparison.
+pub const ALLOWED: f64 = SAME_WITHIN;
+
+/// How the launches of a comparison come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Drawn from a pool that was measured once.
+    Drawn,
+    /// Both sides measured in shuffled turns.
+    InTurn,
+    /// One side after the other.
+    OneAfterTheOther,
+}
+
+/// What the gate said to comparisons of one kind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tally {
+    /// How the launches came about.
+    pub way: Way,
+    /// The delay on the second side, as a part of the median; 0: none.
+    pub injected: f64,
+    /// Comparisons.
+    pub tries: usize,
+    /// Called regressed.
+    pub worse: usize,
+    /// Called improved.
+    pub better: usize,
+    /// Called unclear.
+    pub unclear: usize,
+}
+
+impl Tally {
+    /// How many were called what they are looked at for: any difference where there is none, a regression where one is.
+    pub fn called(&self) -> usize {
+        if self.injected == 0.0 { self.worse + self.better } else { self.worse }
+    }
+
+    /// The same as a part.
+    pub fn share(&self) -> f64 {
+        count(self.called()) / count(self.tries.max(1))
+    }
+
+    /// The interval of that.
+    pub fn interval(&self) -> Option<Interval> {
+        clopper_pearson(self.called(), self.tries)
+    }
+
+    /// Whether it is as it should be; `None` where nothing is asked of it.
+    pub fn passes(&self) -> Option<bool> {
+        if self.injected == 0.0 {
+            Some(self.share() <= MOST_FALSE)
+        } else {
+            // The middle one is the promise; the smallest shows where it ends, and the largest is easier.
+            (self.injected >= INJECTED[1]).then(|| self.share() >= LEAST_FOUND)
+        }
+    }
+
+    fn add(&mut self, outcome: &Outcome) {
+        self.tries += 1;
+        match outcome {
+            Outcome::Fine => {}
+            Outcome::Regressed => self.worse += 1,
+            Outcome::Improved => self.better += 1,
+            Outcome::Unclear { .. } => self.unclear += 1,
+        }
+    }
+}
+
+/// How much is tested.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Launches on each side of a comparison.
+    pub launches: u32,
+    /// Comparisons of each kind that are measured.
+    pub real: u32,
+    /// Comparisons of each kind that are drawn.
+    pub drawn: u32,
+    /// Seed of order and draws.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Findings {
+    /// Median time to the first byte, which the delays are parts of.
+    pub median_ns: f64,
+    /// One a kind of comparison.
+    pub tallies: Vec<Tally>,
+}
+
+impl Findings {
+    /// Whether the gate keeps its promises here.
+    pub fn pass(&self) -> bool {
+        self.tallies.iter().all(|tally| tally.passes().unwrap_or(true))
+    }
+
+    /// The result as a table.
+    pub fn table(&self, effort: &Effort) -> Table {
+        let line = |tally: &Tally| {
+            let way = match tally.way {
+                Way::Drawn => "drawn",
+                Way::InTurn => "measured in turn",
+                Way::OneAfterTheOther => "measured one after the other",
+            };
+            let what = if tally.injected == 0.0 {
+                "nothing: false alarms".to_owned()
+            } else {
+                format!("{:.0} %: found", tally.injected * 100.0)
+            };
+            let interval = tally.interval().map_or_else(String::new, |found| {
+                format!(" [{}, {}]", percent(found.low), percent(found.high))
+            });
+            vec![
+                way.to_owned(),
+                what,
+                format!("{} of {}", tally.called(), tally.tries),
+                format!("{} %{interval}", percent(tally.share())),
+                tally.unclear.to_string(),
+                tally.passes().map_or("-", |pass| if pass { "yes" } else { "NO" }).to_owned(),
+            ]
+        };
+        Table {
+            title: format!(
+                "The gate at {} launches a side, {} allowed, of a start that takes {} (seed {})",
+                effort.launches,
+                format_percent(ALLOWED),
+                format_value(self.median_ns, "ns"),
+                effort.seed
+            ),
+            head: ["launches", "injected", "called", "share [95 %]", "unclear", "as promised"]
+                .map(String::from)
+                .into(),
+            names: 2,
+            rows: self.tallies.iter().map(line).collect(),
+        }
+    }
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.1}", part * 100.0)
+}
+
+/// Makes all comparisons. `target` gives the target with a delay, 0 for none.
+///
+/// # Errors
+/// The first launch that fails: a target that does not start reliably cannot be timed.
+pub fn run(
+    target: &dyn Fn(Duration) -> Box<dyn Target>,
+    subject: &Subject,
+    mem_mib: u64,
+    observer: &mut Observer,
+    effort: &Effort,
+) -> Result<Findings, LaunchFailure> {
+    let prepare =
+        |delay: Duration| target(delay).prepare(&subject.launch(mem_mib)).map_err(LaunchFailure::Start);
+    let plain = prepare(Duration::ZERO)?;
+    let mut bench = Measuring { subject, observer, seed: effort.seed, block: 0 };
+    // Brings code and files into memory; not counted.
+    bench.one_after_the_other(&*plain, 5)?;
+    let pool = bench.one_after_the_other(&*plain, effort.launches * 10)?;
+    let median_ns = median(&pool).unwrap_or(0.0);
+
+    let mut tallies = Vec::new();
+    let mut random = ChaCha8Rng::seed_from_u64(effort.seed);
+    for injected in std::iter::once(0.0).chain(INJECTED) {
+        let mut tally = Tally { way: Way::Drawn, injected, tries: 0, worse: 0, better: 0, unclear: 0 };
+        for _ in 0..effort.drawn {
+            let mut draw = |delay: f64| -> Vec<f64> {
+                (0..effort.launches).map(|_| pool[random.random_range(0..pool.len())] + delay).collect()
+            };
+            let (old, new) = (draw(0.0), draw(injected * median_ns));
+            tally.add(&judge(&old, &new));
+        }
+        tallies.push(tally);
+    }
+    for injected in std::iter::once(0.0).chain(INJECTED) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction of a second")]
+        let delayed = prepare(Duration::from_nanos((injected * median_ns) as u64))?;
+        let mut tally = Tally { way: Way::InTurn, injected, tries: 0, worse: 0, better: 0, unclear: 0 };
+        for _ in 0..effort.real {
+            let (old, new) = bench.in_turn([&*plain, &*delayed], effort.launches)?;
+            tally.add(&judge(&old, &new));
+        }
+        tallies.push(tally);
+    }
+    let mut tally =
+        Tally { way: Way::OneAfterTheOther, injected: 0.0, tries: 0, worse: 0, better: 0, unclear: 0 };
+    for _ in 0..effort.real {
+        let old = bench.one_after_the_other(&*plain, effort.launches)?;
+        let new = bench.one_after_the_other(&*plain, effort.launches)?;
+        tally.add(&judge(&old, &new));
+    }
+    tallies.push(tally);
+    Ok(Findings { median_ns, tallies })
+}
+
+/// What the gate says to these launches: the very code that `gate` runs.
+fn judge(old: &[f64], new: &[f64]) -> Outcome {
+    let gate = Gate::judge(&samples(old), &samples(new), ALLOWED, Vec::new());
+    gate.rows.into_iter().next().map_or(Outcome::Fine, |row| row.outcome)
+}
+
+fn samples(launches: &[f64]) -> Vec<Sample> {
+    (0_u32..)
+        .zip(launches)
+        .map(|(block, &value)| Sample {
+            experiment: Experiment::Startup.name().into(),
+            target: "itself".into(),
+            workload: "noop".into(),
+            metric: metric::READY.into(),
+            unit: "ns".into(),
+            block,
+            order: 0,
+            iteration: 0,
+            value: Some(value),
+            status: Status::Ok,
+            detail: String::new(),
+        })
+        .collect()
+}
+
+struct Measuring<'a> {
+    subject: &'a Subject,
+    observer: &'a mut Observer,
+    seed: u64,
+    block: u32,
+}
+
+impl Measuring<'_> {
+    fn launch(&mut self, prepared: &dyn Prepared) -> Result<f64, LaunchFailure> {
+        let seen = self.observer.whole(prepared).and_then(|seen| self.subject.judge(seen))?;
+        #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one start: far below 2^53")]
+        let ready = seen.ready() as f64;
+        Ok(ready)
+    }
+
+    fn one_after_the_other(
+        &mut self,
+        prepared: &dyn Prepared,
+        launches: u32,
+    ) -> Result<Vec<f64>, LaunchFailure> {
+        (0..launches).map(|_| self.launch(prepared)).collect()
+    }
+
+    fn in_turn(
+        &mut self,
+        both: [&dyn Prepared; 2],
+        launches: u32,
+    ) -> Result<(Vec<f64>, Vec<f64>), LaunchFailure> {
+        let mut values = [Vec::new(), Vec::new()];
+        for _ in 0..launches {
+            for slot in plan::block(self.seed, Experiment::Startup, self.block, 1, 2) {
+                let value = self.launch(both[slot.target])?;
+                values[slot.target].push(value);
+            }
+            self.block += 1;
+        }
+        let [old, new] = values;
+        Ok((old, new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_counts_what_it_is_looked_at_for() {
+        let tally = |injected, worse, better| Tally {
+            way: Way::Drawn,
+            injected,
+            tries: 20,
+            worse,
+            better,
+            unclear: 0,
+        };
+        assert_eq!(tally(0.0, 1, 1).passes(), Some(false));
+        assert_eq!(tally(0.0, 1, 0).passes(), Some(true));
+        assert_eq!(tally(0.05, 0, 0).passes(), None);
+        assert_eq!(tally(0.10, 18, 0).passes(), Some(true));
+        assert_eq!(tally(0.10, 17, 3).passes(), Some(false));
+        assert_eq!(tally(0.0, 0, 0).interval().map(|found| found.low), Some(0.0));
+    }
+
+    #[test]
+    fn over_two_hundred_drawn_comparisons_of_skewed_launches_the_gate_keeps_its_promises() {
+        let mut random = ChaCha8Rng::seed_from_u64(11);
+        // Spread of a tenth, skewed to the right, and one in fifty far out: as start-up times here are.
+        let mut launch = || {
+            let even = |random: &mut ChaCha8Rng| f64::from(random.random::<u32>()) / f64::from(u32::MAX);
+            let tail = if even(&mut random) < 0.02 { 3e5 } else { 0.0 };
+            4e5 + 1e5 * even(&mut random).powi(2) + tail
+        };
+        let (mut false_alarms, mut found) = (0, 0);
+        for _ in 0..200 {
+            let old: Vec<f64> = (0..40).map(|_| launch()).collect();
+            let new: Vec<f64> = (0..40).map(|_| launch()).collect();
+            let slower: Vec<f64> = new.iter().map(|value| value + 4.3e4).collect();
+            false_alarms += u32::from(matches!(judge(&old, &new), Outcome::Regressed | Outcome::Improved));
+            found += u32::from(judge(&old, &slower) == Outcome::Regressed);
+        }
+        assert!(false_alarms <= 10 && found >= 180, "{false_alarms} false alarms, {found} found, of 200");
+    }
+}
