@@ -405,7 +405,17 @@ fn plain_run(args: &[OsString]) -> Option<RunArgs> {
 
 /// Whether these are only such options of `run` as are [`RunArgs`]' own.
 fn only_basic(args: &[OsString]) -> bool {
-    const BASIC: [&str; 5] = ["--target", "--mem", "--timeout", "--timings", "--file"];
+    const BASIC: [&str; 9] = [
+        "--target",
+        "--mem",
+        "--timeout",
+        "--timings",
+        "--file",
+        "--kernel",
+        "--cmdline-extra",
+        "--vcpus",
+        "--console",
+    ];
     let options = args.iter().skip(1).filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--");
     let mut names =
         options.filter(|arg| arg.starts_with('-')).map(|arg| arg.split('=').next().unwrap_or(arg));
