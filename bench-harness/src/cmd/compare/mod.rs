@@ -180,6 +180,7 @@ fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
             guest: selection.takes_part(TargetKind::Microvm).then(|| sealed::digest(vm_backend::guest_elf())),
             kernel: kernel.as_ref().map(|kernel| kernel.digest.clone()),
             kernel_version: kernel.and_then(|kernel| kernel.version),
+            ..crate::record::Digests::default()
         },
         warnings,
         skipped: selection.skipped.clone(),
