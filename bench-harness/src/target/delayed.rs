@@ -60,6 +60,7 @@ mod tests {
             pids: None,
             files: Vec::new(),
             once: false,
+            container: None,
         };
         let delayed = Delayed { inner: Box::new(inner), by: Duration::from_millis(3) };
         let prepared = delayed.prepare(&launch).expect("a fake");
