@@ -37,7 +37,7 @@ fn a_recording_always_gives_the_same_summary_report_and_table() {
     let dir = copied();
     let (info, samples) = store::read(dir.path()).expect("a good recording");
     let rows = report::write_all(dir.path(), &info, &samples).expect("a writable folder");
-    for name in [report::SUMMARY, report::REPORT] {
+    for name in [report::SUMMARY, report::STATISTICS, report::REPORT] {
         expect_same(name, &fs::read_to_string(dir.path().join(name)).expect("just written"));
     }
     expect_same(
@@ -63,7 +63,7 @@ fn the_report_embeds_charts_that_are_there_and_leaves_no_temporary_file() {
         |folder: &Path| fs::read_dir(folder).expect("own folder").flatten().map(|entry| entry.file_name());
     let names: Vec<_> = left(dir.path()).chain(left(&dir.path().join("charts"))).collect();
     assert!(!names.iter().any(|name| name.to_string_lossy().contains("tmp")), "{names:?}");
-    assert_eq!(names.len(), 13, "{names:?}");
+    assert_eq!(names.len(), 14, "{names:?}");
 }
 
 #[test]

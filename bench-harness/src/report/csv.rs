@@ -1,104 +1,91 @@
-//! `summary.csv`.
-
-use serde::Serialize;
+//! `summary.csv`, whose columns others build on and which never change, and `statistics.csv` beside it with the rest.
 
 use crate::stats::Interval;
 use crate::summary::SummaryRow;
 
-/// One line; the order of the fields is that of the columns. What is absent is empty.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    experiment: &'a str,
-    workload: &'a str,
-    metric: &'a str,
-    unit: &'a str,
-    target: &'a str,
-    n: usize,
-    failed: usize,
-    min: String,
-    median: String,
-    mean: String,
-    stddev: String,
-    p95: String,
-    p95_ci95_low: String,
-    p95_ci95_high: String,
-    p99: String,
-    p99_ci95_low: String,
-    p99_ci95_high: String,
-    max: String,
-    ci95_low: String,
-    ci95_high: String,
-    baseline: &'a str,
-    ratio: String,
-    ratio_ci95_low: String,
-    ratio_ci95_high: String,
-    shift: String,
-    shift_ci95_low: String,
-    shift_ci95_high: String,
-    p_value: String,
-    p_holm: String,
-    outliers: usize,
-    verdict: &'a str,
+/// The columns of `summary.csv`.
+const SUMMARY_COLUMNS: &str = "experiment,workload,metric,unit,target,n,failed,min,median,mean,stddev,p95,p99,max,\
+                               ci95_low,ci95_high,baseline,ratio,ratio_ci95_low,ratio_ci95_high,p_value,verdict\n";
+
+/// The columns of `statistics.csv`.
+const STATISTICS_COLUMNS: &str = "experiment,workload,metric,unit,target,p95_ci95_low,p95_ci95_high,p99_ci95_low,\
+                                  p99_ci95_high,shift,shift_ci95_low,shift_ci95_high,p_holm,outliers\n";
+
+fn text(value: Option<f64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// The columns, for a summary without rows.
-const COLUMNS: &str = "experiment,workload,metric,unit,target,n,failed,min,median,mean,stddev,p95,p95_ci95_low,\
-                       p95_ci95_high,p99,p99_ci95_low,p99_ci95_high,max,ci95_low,ci95_high,baseline,ratio,\
-                       ratio_ci95_low,ratio_ci95_high,shift,shift_ci95_low,shift_ci95_high,p_value,p_holm,outliers,\
-                       verdict\n";
+fn low(interval: Option<Interval>) -> String {
+    text(interval.map(|interval| interval.low))
+}
 
-/// The file's bytes. A number is written in the shortest form that reads back as the very same.
+fn high(interval: Option<Interval>) -> String {
+    text(interval.map(|interval| interval.high))
+}
+
+/// The bytes of `summary.csv`. A number is written in the shortest form that reads back as the very same.
 ///
 /// # Errors
 ///
 /// Where the CSV library refuses a row.
 pub fn summary(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(COLUMNS.as_bytes().to_vec());
-    for row in rows {
-        writer.serialize(Line::of(row))?;
-    }
-    writer.into_inner().map_err(|error| std::io::Error::other(error.to_string()).into())
+    table(SUMMARY_COLUMNS, rows, |row| {
+        vec![
+            row.n.to_string(),
+            row.failed.to_string(),
+            text(row.min),
+            text(row.median),
+            text(row.mean),
+            text(row.stddev),
+            text(row.p95),
+            text(row.p99),
+            text(row.max),
+            low(row.ci95),
+            high(row.ci95),
+            row.baseline.clone().unwrap_or_default(),
+            text(row.ratio),
+            low(row.ratio_ci95),
+            high(row.ratio_ci95),
+            text(row.p_value),
+            row.verdict.map(crate::summary::Verdict::word).unwrap_or_default().to_owned(),
+        ]
+    })
 }
 
-impl<'a> Line<'a> {
-    fn of(row: &'a SummaryRow) -> Self {
-        let text = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-        let low = |interval: Option<Interval>| text(interval.map(|interval| interval.low));
-        let high = |interval: Option<Interval>| text(interval.map(|interval| interval.high));
-        Self {
-            experiment: &row.experiment,
-            workload: &row.workload,
-            metric: &row.metric,
-            unit: &row.unit,
-            target: &row.target,
-            n: row.n,
-            failed: row.failed,
-            min: text(row.min),
-            median: text(row.median),
-            mean: text(row.mean),
-            stddev: text(row.stddev),
-            p95: text(row.p95),
-            p95_ci95_low: low(row.p95_ci95),
-            p95_ci95_high: high(row.p95_ci95),
-            p99: text(row.p99),
-            p99_ci95_low: low(row.p99_ci95),
-            p99_ci95_high: high(row.p99_ci95),
-            max: text(row.max),
-            ci95_low: low(row.ci95),
-            ci95_high: high(row.ci95),
-            baseline: row.baseline.as_deref().unwrap_or_default(),
-            ratio: text(row.ratio),
-            ratio_ci95_low: low(row.ratio_ci95),
-            ratio_ci95_high: high(row.ratio_ci95),
-            shift: text(row.shift),
-            shift_ci95_low: low(row.shift_ci95),
-            shift_ci95_high: high(row.shift_ci95),
-            p_value: text(row.p_value),
-            p_holm: text(row.p_holm),
-            outliers: row.outliers,
-            verdict: row.verdict.map(crate::summary::Verdict::word).unwrap_or_default(),
-        }
+/// The bytes of `statistics.csv`.
+///
+/// # Errors
+///
+/// Where the CSV library refuses a row.
+pub fn statistics(rows: &[SummaryRow]) -> Result<Vec<u8>, csv::Error> {
+    table(STATISTICS_COLUMNS, rows, |row| {
+        vec![
+            low(row.p95_ci95),
+            high(row.p95_ci95),
+            low(row.p99_ci95),
+            high(row.p99_ci95),
+            text(row.shift),
+            low(row.shift_ci95),
+            high(row.shift_ci95),
+            text(row.p_holm),
+            row.outliers.to_string(),
+        ]
+    })
+}
+
+/// A table with one line a row: what names the row, then its figures.
+fn table(
+    columns: &str,
+    rows: &[SummaryRow],
+    figures: impl Fn(&SummaryRow) -> Vec<String>,
+) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(columns.as_bytes().to_vec());
+    for row in rows {
+        let names = [&row.experiment, &row.workload, &row.metric, &row.unit, &row.target].map(String::as_str);
+        let figures = figures(row);
+        writer.write_record(names.into_iter().chain(figures.iter().map(String::as_str)))?;
     }
+    writer.into_inner().map_err(|error| std::io::Error::other(error.to_string()).into())
 }
 
 #[cfg(test)]
@@ -121,15 +108,17 @@ mod tests {
             status: Status::Ok,
             detail: String::new(),
         };
-        let bytes = summary(&crate::summary::summarise(&[sample], 1)).expect("one row");
-        let text = String::from_utf8(bytes).expect("ASCII");
+        let rows = crate::summary::summarise(&[sample], 1);
+        let lines = |bytes: Vec<u8>| String::from_utf8(bytes).expect("ASCII");
         assert_eq!(
-            text,
-            "experiment,workload,metric,unit,target,n,failed,min,median,mean,stddev,p95,p95_ci95_low,p95_ci95_high,\
-             p99,p99_ci95_low,p99_ci95_high,max,ci95_low,ci95_high,baseline,ratio,ratio_ci95_low,ratio_ci95_high,\
-             shift,shift_ci95_low,shift_ci95_high,p_value,p_holm,outliers,verdict\n\
-             startup,noop,ready_ns,ns,native,1,0,1.5,1.5,1.5,,,,,,,,1.5,,,,,,,,,,,,0,baseline\n"
+            lines(summary(&rows).expect("one row")),
+            "experiment,workload,metric,unit,target,n,failed,min,median,mean,stddev,p95,p99,max,ci95_low,ci95_high,\
+             baseline,ratio,ratio_ci95_low,ratio_ci95_high,p_value,verdict\n\
+             startup,noop,ready_ns,ns,native,1,0,1.5,1.5,1.5,,,,1.5,,,,,,,,baseline\n"
         );
-        assert_eq!(text.lines().next().map(|line| line.split(',').count()), Some(31));
+        assert_eq!(
+            lines(statistics(&rows).expect("one row")),
+            format!("{STATISTICS_COLUMNS}startup,noop,ready_ns,ns,native,,,,,,,,,0\n")
+        );
     }
 }

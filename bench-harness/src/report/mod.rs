@@ -23,6 +23,8 @@ use crate::summary::{SummaryRow, summarise};
 
 /// File of the summary.
 pub const SUMMARY: &str = "summary.csv";
+/// File of what the summary has no columns for: intervals of percentiles, shifts, corrected p-values.
+pub const STATISTICS: &str = "statistics.csv";
 /// File of the report.
 pub const REPORT: &str = "report.md";
 /// Folder of the charts.
@@ -49,7 +51,7 @@ pub enum ReportError {
     Write(#[from] StoreError),
 }
 
-/// Writes `summary.csv`, the charts and `report.md` of a recording beside it, each under a temporary name first.
+/// Writes `summary.csv`, `statistics.csv`, the charts and `report.md` of a recording beside it, each under a temporary name first.
 ///
 /// The summary comes first and the charts last but one: where the disk is full, the most important file is there.
 ///
@@ -59,6 +61,7 @@ pub enum ReportError {
 pub fn write_all(dir: &Path, info: &RunInfo, samples: &[Sample]) -> Result<Vec<SummaryRow>, ReportError> {
     let rows = summarise(samples, info.seed);
     write_atomically(&dir.join(SUMMARY), &csv::summary(&rows).map_err(ReportError::Summary)?)?;
+    write_atomically(&dir.join(STATISTICS), &csv::statistics(&rows).map_err(ReportError::Summary)?)?;
     let charts = charts::all(&rows, samples);
     let folder = dir.join(CHARTS);
     fs::create_dir_all(&folder).map_err(|source| ReportError::Folder { path: folder.clone(), source })?;
