@@ -1,5 +1,5 @@
 //! Runs a static program once and says on standard error how it went:
-//! `cargo run --release -p vm-backend --example run_once -- PROGRAM [ARGS...]`.
+//! `cargo run --release -p vm-backend --example run_in_vm -- PROGRAM [ARGS...]`.
 
 #![expect(clippy::print_stderr, reason = "an example for a terminal")]
 
@@ -8,7 +8,7 @@ use vm_backend::{Program, Status, Stdio, VmConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args_os().skip(1);
-    let program = args.next().ok_or("usage: run_once PROGRAM [ARGS...]")?;
+    let program = args.next().ok_or("usage: run_in_vm PROGRAM [ARGS...]")?;
     let vm = VmConfig::new(Program::Path(program.into())).args(args).prepare()?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let start = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
