@@ -297,6 +297,9 @@ pub struct ReportArgs {
     /// Folder of the recording
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
+    /// Print the tables as Markdown, for a document, and write nothing
+    #[arg(long)]
+    pub table: bool,
 }
 
 /// Options of `list`.
