@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use container_backend::{
-    Bind, Bounds, Capabilities, Config, Image, Isolation, Layer, Limits, Network as BackendNetwork,
-    Proc as BackendProc, Profile, Rlimit, Rootfs, User,
+    Address, Bind, Bounds, Capabilities, Config, IdMaps, Image, Isolation, Layer, Limits,
+    Network as BackendNetwork, Proc as BackendProc, Profile, Rlimit, Rootfs, User, Veth,
 };
 
 use crate::error::{HarnessError, chain};
@@ -41,9 +41,17 @@ pub struct ContainerOptions {
     /// Only these namespaces: mnt, pid, net, ipc, uts, cgroup, user, time, separated by commas, or none
     #[arg(long, value_name = "LIST", value_parser = namespaces)]
     pub ns: Option<Isolation>,
-    /// What is in the network namespace
-    #[arg(long, value_name = "KIND")]
+    /// What is in the network namespace: none, loopback, veth or veth=INSIDE/BITS,OUTSIDE/BITS (a pair, one end of it
+    /// outside; needs root), or host (no network namespace)
+    #[arg(long, value_name = "KIND", value_parser = network)]
     pub network: Option<Network>,
+    /// Network namespace for the outer end of --network veth, for example /run/netns/NAME [default: ours]
+    #[arg(long, value_name = "PATH", requires = "network")]
+    pub network_peer: Option<PathBuf>,
+    /// Users and groups of the user namespace: single (the caller alone), ranges (of /etc/subuid, by newuidmap), or auto
+    /// (ranges with --rootfs, where there are any) [default: auto]
+    #[arg(long, value_name = "HOW", value_parser = id_maps)]
+    pub id_maps: Option<IdMaps>,
     /// Change the capabilities that are left: +NAME, -NAME, +all, -all, separated by commas
     #[arg(long, value_name = "LIST", value_parser = capabilities, allow_hyphen_values = true)]
     pub cap: Option<Capabilities>,
@@ -80,14 +88,12 @@ pub struct ContainerOptions {
 }
 
 /// `--network`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// Nothing that is up.
-    None,
-    /// The loopback device, up.
-    Loopback,
     /// The host's: no network namespace.
     Host,
+    /// A namespace with this in it.
+    Own(BackendNetwork),
 }
 
 /// `--proc`.
@@ -179,8 +185,18 @@ impl ContainerOptions {
         if let Some(hostname) = &self.hostname {
             config = config.hostname(hostname);
         }
-        if self.network == Some(Network::Loopback) {
-            config = config.network(BackendNetwork::Loopback);
+        config = match (&self.network, &self.network_peer) {
+            (Some(Network::Own(BackendNetwork::Veth(veth))), Some(peer)) => {
+                config.network(BackendNetwork::Veth(veth.clone().namespace(peer)))
+            }
+            (_, Some(_)) => {
+                return Err(LaunchError::Unsupported("--network-peer is for --network veth".into()));
+            }
+            (Some(Network::Own(network)), None) => config.network(network.clone()),
+            (None | Some(Network::Host), None) => config,
+        };
+        if let Some(maps) = self.id_maps {
+            config = config.id_maps(maps);
         }
         if let Some(value) = self.oom_score_adj {
             config = config.oom_score_adj(value);
@@ -209,6 +225,35 @@ impl ContainerOptions {
 
 fn bind(text: &str) -> Result<Bind, String> {
     Bind::parse(text).ok_or_else(|| "HOST:INSIDE[:ro] is needed, INSIDE beginning with /".into())
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    let address = |text: &str| {
+        Address::parse(text)
+            .ok_or_else(|| format!("{text:?} is no address with its network, like 10.1.0.2/24"))
+    };
+    match (text, text.strip_prefix("veth=")) {
+        (_, Some(addresses)) => {
+            let (inside, outside) =
+                addresses.split_once(',').ok_or("two addresses are needed: INSIDE/BITS,OUTSIDE/BITS")?;
+            let veth = Veth::new().addresses(address(inside)?, address(outside)?);
+            Ok(Network::Own(BackendNetwork::Veth(veth)))
+        }
+        ("none", _) => Ok(Network::Own(BackendNetwork::None)),
+        ("loopback", _) => Ok(Network::Own(BackendNetwork::Loopback)),
+        ("veth", _) => Ok(Network::Own(BackendNetwork::Veth(Veth::new()))),
+        ("host", _) => Ok(Network::Host),
+        _ => Err("must be none, loopback, veth, veth=INSIDE/BITS,OUTSIDE/BITS or host".into()),
+    }
+}
+
+fn id_maps(text: &str) -> Result<IdMaps, String> {
+    match text {
+        "auto" => Ok(IdMaps::Auto),
+        "single" => Ok(IdMaps::Single),
+        "ranges" => Ok(IdMaps::Ranges),
+        _ => Err("must be auto, single or ranges".into()),
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

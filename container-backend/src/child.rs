@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::aide::Requests;
 use crate::capabilities::CapHeader;
 use crate::network::Maker;
 use crate::plan::{Op, TREE_SLOTS};
@@ -87,6 +88,8 @@ pub(crate) struct Start<'a> {
     pub(crate) caller: RawFd,
     /// Who makes the network namespace, if not the clone.
     pub(crate) network: Option<&'a Maker>,
+    /// What the child may ask of the caller's aide.
+    pub(crate) requests: &'a Requests,
     pub(crate) shared: &'a Shared,
 }
 
@@ -232,6 +235,16 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
             sys!(SYS_ioctl, socket, what, ptr::from_ref(&request) as usize)?;
             sys!(SYS_close, socket)
         }
+        Op::AwaitMaps => {
+            start.requests.maps.ask();
+            start.requests.maps.wait()
+        }
+        Op::AskLink => {
+            start.requests.link.ask();
+            Ok(0)
+        }
+        Op::AwaitLink => start.requests.link.wait(),
+        Op::InnerEnd(end) => end.set(),
         Op::Rlimit(limit) => {
             let values = [limit.soft, limit.hard];
             sys!(SYS_prlimit64, 0, limit.resource as usize, values.as_ptr() as usize, 0)

@@ -119,6 +119,26 @@ pub enum PrepareError {
         /// The directories that were looked at.
         candidates: String,
     },
+    /// The caller has no right to make network interfaces.
+    #[error(
+        "a veth pair needs CAP_NET_ADMIN in the network namespace of its outer end: run as root, or without a network"
+    )]
+    VethRights,
+    /// The network namespace of a veth pair's outer end cannot be used.
+    #[error("cannot use the network namespace {}", path.display())]
+    NetworkNamespace {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Ranges of users were asked for, and the host gives none.
+    #[error("there can be no ranges of users and groups: {reason}")]
+    IdRanges {
+        /// Why not.
+        reason: String,
+    },
     /// A descriptor that is needed for every start cannot be made.
     #[error("cannot open {what}")]
     Open {
@@ -161,6 +181,15 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// The thread that helps the child cannot be started.
+    #[error("cannot start a thread beside the child")]
+    Aide(#[source] io::Error),
+    /// newuidmap(1) or newgidmap(1) failed.
+    #[error("cannot write the identity maps")]
+    IdMaps(#[source] io::Error),
+    /// The veth pair cannot be made.
+    #[error("cannot make a veth pair")]
+    Veth(#[source] io::Error),
     /// A step between clone and exec failed in the child.
     #[error("cannot {step}")]
     Setup {

@@ -61,12 +61,13 @@
 //! `config`, `isolation`, `error`, `timeline`: what a user meets. `prepare`: from a config to a list of steps (`plan`), made
 //! by `rootfs`, `idmap`, `capabilities`, `seccomp`. `spawn`: one start, from the caller's side. `child`: the same from the
 //! child's side. `process`: the running instance. `cgroup`: limits. `probe`: what the host permits. `sys`, `stack`: the
-//! ground floor.
+//! ground floor. `network`, `veth`, `netlink`: what is in the network namespace. `aide`: what is done beside a start.
 #![cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(unused))]
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("container-backend makes Linux system calls by the x86-64 instruction");
 
+mod aide;
 mod capabilities;
 mod cgroup;
 mod child;
@@ -76,6 +77,7 @@ mod given;
 mod idmap;
 mod image;
 mod isolation;
+mod netlink;
 mod network;
 mod options;
 mod plan;
@@ -90,13 +92,16 @@ mod stack;
 mod steps;
 mod sys;
 mod timeline;
+mod veth;
 
 pub use capabilities::Capabilities;
 pub use cgroup::{Hierarchies, Kind as CgroupKind, Usage};
 pub use config::{Config, Limits, Program, Stdio, Stream};
 pub use error::{CgroupError, PrepareError, ProcessError, SpawnError};
+pub use idmap::IdMaps;
 pub use image::{Bounds, Image, ImageError};
 pub use isolation::{Isolation, Layer};
+pub use netlink::Address;
 pub use options::{Bind, Network, Proc, Rlimit, Rootfs, User};
 pub use prepare::Prepared;
 pub use probe::{Host, Permission, probe};
@@ -104,3 +109,4 @@ pub use process::{Exit, Process, Resources, Status};
 pub use seccomp::{Profile, ProfileError};
 pub use sys::monotonic_ns;
 pub use timeline::{Phase, Timeline};
+pub use veth::Veth;

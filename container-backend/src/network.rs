@@ -33,11 +33,25 @@ static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
 
 /// The memory that maker, caller and child share.
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     /// One of the values above; a futex.
     said: AtomicU32,
     /// The thread's number, zeroed by the kernel when it has ended; a futex.
     thread: AtomicU32,
+}
+
+impl State {
+    /// Waits until the namespace is there: the task that is in it, or why there is none.
+    pub(crate) fn made(&self) -> Result<i32, i32> {
+        loop {
+            match self.said.load(Acquire) {
+                MAKING => wait(&self.said, MAKING),
+                MADE => return Ok(self.thread.load(Acquire).cast_signed()),
+                RELEASED => return Err(libc::ESRCH),
+                errno => return Err(i32::try_from(errno).unwrap_or(libc::EIO)),
+            }
+        }
+    }
 }
 
 /// A thread that makes one network namespace and keeps it until a child has entered it.
@@ -115,6 +129,11 @@ impl Maker {
         let entered = unsafe { call(libc::SYS_setns, [fd, flags(libc::CLONE_NEWNET), 0, 0, 0, 0]) };
         self.release();
         entered
+    }
+
+    /// What the thread says, for others that wait for it.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
     }
 
     fn release(&self) {
@@ -196,7 +215,7 @@ unsafe extern "C" fn make(state: *const c_void) -> ! {
 }
 
 /// Sleeps until the word is woken, unless it is no longer `value`.
-fn wait(word: &AtomicU32, value: u32) {
+pub(crate) fn wait(word: &AtomicU32, value: u32) {
     futex(word, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value);
 }
 
@@ -206,7 +225,7 @@ fn wait_shared(word: &AtomicU32, value: u32) {
 }
 
 /// Wakes all that sleep on the word.
-fn wake(word: &AtomicU32) {
+pub(crate) fn wake(word: &AtomicU32) {
     futex(word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX.cast_unsigned());
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use crate::capabilities::Capabilities;
 use crate::config::Config;
+use crate::idmap::IdMaps;
 use crate::image::Image;
 use crate::seccomp::Profile;
+use crate::veth::Veth;
 
 /// The root file system of an instance with the layer [`Mount`](crate::Layer::Mount).
 #[derive(Debug, Clone, Default)]
@@ -45,7 +47,7 @@ pub struct User {
 }
 
 /// What is in the network namespace of an instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Network {
     /// Nothing that is up.
@@ -53,6 +55,8 @@ pub enum Network {
     None,
     /// The loopback device, up: 127.0.0.1 and `::1`.
     Loopback,
+    /// The loopback device, up, and one end of a pair, whose other end is outside.
+    Veth(Veth),
 }
 
 /// How `/proc` is protected. (Root inside is root of the host where there is no user namespace, and `/proc/sys` and
@@ -149,6 +153,7 @@ pub(crate) struct Options {
     pub(crate) proc: Option<Proc>,
     pub(crate) terminals: Option<bool>,
     pub(crate) network: Network,
+    pub(crate) id_maps: IdMaps,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
 }
@@ -233,6 +238,13 @@ impl Config {
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.options.network = network;
+        self
+    }
+
+    /// Sets which users and groups there are in the layer `User`.
+    #[must_use]
+    pub fn id_maps(mut self, maps: IdMaps) -> Self {
+        self.options.id_maps = maps;
         self
     }
 

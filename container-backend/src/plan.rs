@@ -12,6 +12,7 @@ use libc::sock_filter;
 use crate::capabilities::CapData;
 use crate::options::{Rlimit, User};
 use crate::timeline::Phase;
+use crate::veth::InnerEnd;
 
 /// The most subtrees that one plan may hold open between [`Op::OpenTree`] and [`Op::MoveMount`].
 pub(crate) const TREE_SLOTS: usize = 64;
@@ -60,6 +61,14 @@ pub(crate) enum Op {
     NewFileSystem { slot: usize, fstype: &'static CStr, attributes: libc::c_ulong },
     /// Brings the loopback device up.
     Loopback,
+    /// Has the identity maps written by the [`aide`](crate::aide), and waits for it.
+    AwaitMaps,
+    /// Asks the aide for the veth pair.
+    AskLink,
+    /// Waits for the veth pair.
+    AwaitLink,
+    /// Sets the inner end of the pair up.
+    InnerEnd(InnerEnd),
     /// setrlimit(2).
     Rlimit(Rlimit),
     /// setgroups(2), setresgid(2), setresuid(2).
@@ -124,6 +133,10 @@ impl fmt::Display for Op {
             Self::OpenAt { path, .. } => write!(f, "open the directory {}", show(path)),
             Self::NewFileSystem { fstype, .. } => write!(f, "make a file system {}", show(fstype)),
             Self::Loopback => f.write_str("bring the loopback device up"),
+            Self::AwaitMaps => f.write_str("have the identity maps written"),
+            Self::AskLink => f.write_str("ask for a veth pair"),
+            Self::AwaitLink => f.write_str("have a veth pair made"),
+            Self::InnerEnd(_) => f.write_str("set the inner end of the veth pair up"),
             Self::Rlimit(limit) => {
                 write!(f, "set the resource limit {} to {}:{}", limit.resource, limit.soft, limit.hard)
             }

@@ -7,21 +7,23 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::cgroup::GroupPlan;
 use crate::child::Exec;
 use crate::config::{Config, Program};
 use crate::error::{PrepareError, SpawnError};
 use crate::given::{Lower, find_inside};
+use crate::idmap::{IdMaps, Ranges};
 use crate::isolation::{Isolation, Layer};
 use crate::network::Maker;
-use crate::options::Rootfs;
+use crate::options::{Network, Rootfs};
 use crate::plan::Op;
 use crate::program::{Found, find_program};
 use crate::rootfs::PROGRAM;
 use crate::stack::Stacks;
-use crate::steps::{clone_flags, steps};
+use crate::steps::{Granted, clone_flags, steps};
+use crate::veth::Outside;
 
 /// Null-terminated pointers to C strings that live as long.
 #[derive(Debug)]
@@ -119,6 +121,10 @@ pub struct Prepared {
     pub(crate) network_beside: bool,
     /// One that is at work already, for the first start.
     pub(crate) maker: Mutex<Option<Maker>>,
+    /// The outer side of veth pairs.
+    pub(crate) outside: Option<Arc<Outside>>,
+    pub(crate) ranges: Option<Ranges>,
+    id_maps: Option<String>,
     limits_unavailable: Option<String>,
     root: Option<Root>,
     overlay_unavailable: Option<String>,
@@ -161,7 +167,13 @@ impl Prepared {
             }
         };
         let root = Root::new(&config, isolation)?;
-        let ops = steps(&config, isolation, &program, root.as_ref(), groups.is_some())?;
+        let outside = match &config.options.network {
+            Network::Veth(veth) => Some(Outside::new(veth)?),
+            _ => None,
+        };
+        let (ranges, id_maps) = id_maps(&config, isolation)?;
+        let granted = Granted { has_group: groups.is_some(), ranges: ranges.is_some() };
+        let ops = steps(&config, isolation, &program, root.as_ref(), granted)?;
         let mut clone_flags = clone_flags(isolation, groups.is_some());
         if config.network_beside {
             clone_flags &= !libc::CLONE_NEWNET;
@@ -195,29 +207,53 @@ impl Prepared {
             maker: Mutex::new(maker),
             groups,
             usage: config.usage,
+            outside,
+            ranges,
+            id_maps,
             limits_unavailable,
             root,
             overlay_unavailable: None,
         };
         if isolation.has(Layer::User) && prepared.root.is_some() {
-            prepared.try_overlay(&config)?;
+            prepared.fall_back(&config)?;
         }
         Ok(prepared)
     }
 
-    /// Where an ordinary user may not have an overlay, the root is the folder as it is, read-only.
-    fn try_overlay(&mut self, config: &Config) -> Result<(), PrepareError> {
-        let Err(SpawnError::Setup { step, source }) = self.rehearse() else { return Ok(()) };
-        if !step.starts_with("mount overlay") {
-            return Ok(());
+    /// What an ordinary user may not have here is done without, if it need not be there; what else is wrong, a start will say.
+    fn fall_back(&mut self, config: &Config) -> Result<(), PrepareError> {
+        for _ in 0..2 {
+            match self.rehearse() {
+                Err(SpawnError::IdMaps(reason)) if config.options.id_maps == IdMaps::Auto => {
+                    self.ranges = None;
+                    self.id_maps = Some(single_because(&reason.to_string()));
+                }
+                // The root is the folder as it is, read-only.
+                Err(SpawnError::Setup { step, source }) if step.starts_with("mount overlay") => {
+                    if let Some(root) = &mut self.root {
+                        root.overlay = false;
+                    }
+                    self.overlay_unavailable = Some(format!("cannot {step}: {source}"));
+                }
+                _ => return Ok(()),
+            }
+            let program = find_program(&config.program, self.isolation)?;
+            let granted = Granted { has_group: self.groups.is_some(), ranges: self.ranges.is_some() };
+            self.ops = steps(config, self.isolation, &program, self.root.as_ref(), granted)?;
         }
-        if let Some(root) = &mut self.root {
-            root.overlay = false;
-        }
-        self.overlay_unavailable = Some(format!("cannot {step}: {source}"));
-        let program = find_program(&config.program, self.isolation)?;
-        self.ops = steps(config, self.isolation, &program, self.root.as_ref(), self.groups.is_some())?;
         Ok(())
+    }
+
+    /// Whether the root is one that was given, not the generated one.
+    #[must_use]
+    pub fn root_is_given(&self) -> bool {
+        self.root.is_some()
+    }
+
+    /// Which users and groups there are inside, in words; `None` without a user namespace.
+    #[must_use]
+    pub fn id_maps(&self) -> Option<&str> {
+        self.id_maps.as_deref()
     }
 
     /// Why a given root is seen read-only, without a layer that takes changes; `None` if it has one.
@@ -249,7 +285,8 @@ impl Prepared {
     pub(crate) fn in_group(&mut self, config: &Config) -> Result<(), PrepareError> {
         let program = find_program(&config.program, self.isolation)?;
         let config = config.clone().network_beside(self.network_beside);
-        self.ops = steps(&config, self.isolation, &program, self.root.as_ref(), true)?;
+        let granted = Granted { has_group: true, ranges: self.ranges.is_some() };
+        self.ops = steps(&config, self.isolation, &program, self.root.as_ref(), granted)?;
         self.clone_flags = clone_flags(self.isolation, true) & (self.clone_flags | !libc::CLONE_NEWNET);
         Ok(())
     }
@@ -260,6 +297,33 @@ impl Prepared {
             Executable::Fd(fd) => Exec::Fd(fd.as_raw_fd()),
         }
     }
+}
+
+/// The identity maps that are to be had, and what is to be said about them.
+fn id_maps(config: &Config, isolation: Isolation) -> Result<(Option<Ranges>, Option<String>), PrepareError> {
+    if !isolation.has(Layer::User) {
+        return Ok((None, None));
+    }
+    let wanted = match config.options.id_maps {
+        IdMaps::Single => false,
+        IdMaps::Ranges => true,
+        IdMaps::Auto => config.options.root_is_given(),
+    };
+    if !wanted {
+        return Ok((None, Some("the caller alone".to_owned())));
+    }
+    match Ranges::find() {
+        Ok(ranges) => {
+            let users = format!("users (inside, outside, how many): {}", ranges.users());
+            Ok((Some(ranges), Some(users)))
+        }
+        Err(reason) if config.options.id_maps == IdMaps::Ranges => Err(PrepareError::IdRanges { reason }),
+        Err(reason) => Ok((None, Some(single_because(&reason)))),
+    }
+}
+
+fn single_because(reason: &str) -> String {
+    format!("the caller alone, since there can be no ranges: {reason}")
 }
 
 /// A C string, or an error that says what it was meant to be.

@@ -9,6 +9,7 @@ use crate::cgroup::{Group, Usage};
 use crate::error::ProcessError;
 use crate::sys::monotonic_ns;
 use crate::timeline::Timeline;
+use crate::veth::OuterEnd;
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,13 @@ pub struct Exit {
     pub gone_ns: u64,
 }
 
+/// What of an instance does not end with its processes.
+#[derive(Debug)]
+pub(crate) struct Belongings {
+    pub(crate) group: Option<Group>,
+    pub(crate) end: Option<OuterEnd>,
+}
+
 /// A running instance. Dropping it kills and reaps it, and removes its control group.
 #[derive(Debug)]
 pub struct Process {
@@ -82,6 +90,7 @@ pub struct Process {
     pidfd: OwnedFd,
     timeline: Timeline,
     group: Option<Group>,
+    end: Option<OuterEnd>,
     read_usage: bool,
     /// Whether the first process's death is everyone's (it is process 1 of a PID namespace).
     whole_kill: bool,
@@ -93,11 +102,11 @@ impl Process {
         pid: i32,
         pidfd: OwnedFd,
         timeline: Timeline,
-        group: Option<Group>,
+        Belongings { group, end }: Belongings,
         read_usage: bool,
         whole_kill: bool,
     ) -> Self {
-        Self { pid, pidfd, timeline, group, read_usage, whole_kill, exit: None }
+        Self { pid, pidfd, timeline, group, end, read_usage, whole_kill, exit: None }
     }
 
     /// The first process's number, as the caller sees it.
@@ -122,6 +131,12 @@ impl Process {
     #[must_use]
     pub fn cgroup_paths(&self) -> Vec<PathBuf> {
         self.group.as_ref().map(Group::paths).unwrap_or_default()
+    }
+
+    /// The name of the outer end of the instance's veth pair; `None` where it has none, or no longer.
+    #[must_use]
+    pub fn outer_interface(&self) -> Option<&str> {
+        self.end.as_ref().map(OuterEnd::name)
     }
 
     /// What the instance's control group counts at this moment; `None` where it has none, or no longer.
@@ -201,6 +216,7 @@ impl Process {
         let reaped_ns = monotonic_ns();
         let usage = self.group.as_ref().filter(|_| self.read_usage).map(Group::usage);
         let removed = self.group.as_mut().map_or(Ok(()), Group::remove);
+        drop(self.end.take());
         let gone_ns = monotonic_ns();
         self.group = None;
         self.exit = Some(Exit { status, resources, usage, ended_ns, reaped_ns, gone_ns });

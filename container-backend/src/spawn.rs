@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::PoisonError;
 
+use crate::aide::{Duties, Requests};
 use crate::child::{self, Exec, Fate, Shared, Start};
 use crate::config::{Stdio, Stream};
 use crate::error::SpawnError;
@@ -11,9 +12,10 @@ use crate::isolation::Layer;
 use crate::network::Maker;
 use crate::plan::Op;
 use crate::prepare::{Prepared, duplicate_above_stdio};
-use crate::process::{self, Process};
+use crate::process::{self, Belongings, Process};
 use crate::sys::{self, CloneArgs, monotonic_ns};
 use crate::timeline::{Phase, Timeline};
+use crate::veth::OuterEnd;
 
 impl Prepared {
     /// Starts one instance; returns as soon as its program is being executed.
@@ -40,6 +42,8 @@ impl Prepared {
         let maker = self.network_maker();
         let mut group = self.groups.as_ref().map(|plan| plan.make()).transpose()?;
         let cgroup_made_ns = group.as_ref().map(|_| monotonic_ns());
+        let end = self.outside.as_ref().map(OuterEnd::new);
+        let requests = Requests::default();
         let streams = Streams::new(self, stdio)?;
         let joins = group.as_ref().map(|group| group.joins()).unwrap_or_default();
         let shared = Shared::default();
@@ -52,10 +56,16 @@ impl Prepared {
             joins: &joins,
             caller: self.caller.as_raw_fd(),
             network: maker.as_ref(),
+            requests: &requests,
             shared: &shared,
         };
         let clone_into = group.as_ref().and_then(|group| group.clone_into());
-        let cloned = self.clone_child(&start, clone_into);
+        let duties = Duties {
+            ranges: self.ranges.as_ref(),
+            link: end.as_ref(),
+            maker: maker.as_ref().map(Maker::state),
+        };
+        let (cloned, helped) = duties.beside(&requests, || self.clone_child(&start, clone_into))?;
         if let Some(maker) = maker {
             maker.finish(&self.stacks);
         }
@@ -63,14 +73,14 @@ impl Prepared {
         let fate = shared.fate();
         if fate != Fate::Executed {
             process::reap(pid, &pidfd);
-            return Err(self.failure(fate));
+            return Err(helped.err().map_or_else(|| self.failure(fate), SpawnError::from));
         }
         if let Some(group) = &mut group {
             group.joined();
         }
         let timeline = Timeline::new(marks(&shared, executed_ns), cgroup_made_ns);
         let whole_kill = self.isolation.has(Layer::Pid);
-        Ok(Process::new(pid, pidfd, timeline, group, self.usage, whole_kill))
+        Ok(Process::new(pid, pidfd, timeline, Belongings { group, end }, self.usage, whole_kill))
     }
 
     /// Whoever makes the network namespace beside this start; `None` where the clone does it, or there is none.
@@ -96,8 +106,10 @@ impl Prepared {
         if self.network_beside && start.network.is_none() {
             shared |= libc::CLONE_NEWNET;
         }
-        args.flags = u64::from(shared.cast_unsigned()) | CLONE_CLEAR_SIGHAND;
         args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
+        shared |= libc::CLONE_PARENT_SETTID;
+        args.flags = u64::from(shared.cast_unsigned()) | CLONE_CLEAR_SIGHAND;
+        args.parent_tid = start.requests.child.as_ptr() as u64;
         args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
         (args.stack, args.stack_size) = stack.range();
         if let Some(group) = clone_into {

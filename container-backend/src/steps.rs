@@ -13,6 +13,7 @@ use crate::program::Found;
 use crate::rootfs;
 use crate::seccomp;
 use crate::timeline::Phase;
+use crate::veth::InnerEnd;
 
 /// `__NEW_UTS_LEN`: the longest host name.
 const HOSTNAME_MAX: usize = 64;
@@ -34,25 +35,49 @@ pub(crate) fn clone_flags(isolation: Isolation, has_group: bool) -> libc::c_int 
     isolation.layers().filter_map(|layer| in_clone(layer, has_group)).fold(0, |flags, flag| flags | flag)
 }
 
+/// What instances get beside their layers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Granted {
+    /// A control group.
+    pub(crate) has_group: bool,
+    /// Ranges of users and groups, written by the [`aide`](crate::aide).
+    pub(crate) ranges: bool,
+}
+
 /// The list of steps, in the order in which they must be made.
 pub(crate) fn steps(
     config: &Config,
     isolation: Isolation,
     program: &Found,
     lower: Option<&Root>,
-    has_group: bool,
+    given: Granted,
 ) -> Result<Vec<Op>, PrepareError> {
     let options = &config.options;
     let has = |layer| isolation.has(layer);
+    let Granted { has_group, ranges } = given;
+    let veth = match &options.network {
+        Network::Veth(veth) => Some(veth),
+        _ => None,
+    };
+    let waits = ranges || veth.is_some() || config.network_beside;
     let mut ops = vec![Op::Mark(Phase::Clone)];
     let mark = |ops: &mut Vec<Op>, phase| {
         if !isolation.is_none() || (has_group && phase == Phase::Cgroup) {
             ops.push(Op::Mark(phase));
         }
     };
-    if has(Layer::User) {
+    if waits {
+        // Who is waited for dies with the caller: so must the child.
+        ops.extend([Op::DieWithCaller(true), Op::CallerAlive]);
+    }
+    if ranges {
+        ops.push(Op::AwaitMaps);
+    } else if has(Layer::User) {
         let (uid, gid) = options.user.as_ref().map_or((0, 0), |user| (user.uid, user.gid));
         ops.extend(idmap::single(uid, gid));
+    }
+    if veth.is_some() && !config.network_beside {
+        ops.push(Op::AskLink);
     }
     if let Some(value) = options.oom_score_adj {
         ops.push(Op::WriteFile {
@@ -84,17 +109,22 @@ pub(crate) fn steps(
     if let Some(workdir) = &options.workdir {
         ops.push(Op::Chdir(c_string("the working directory", workdir)?));
     }
+    if veth.is_some() {
+        ops.push(Op::AwaitLink);
+    }
     if config.network_beside {
-        // Who makes the namespace dies with the caller: so must the child that waits for it.
-        ops.extend([Op::DieWithCaller(true), Op::CallerAlive, Op::EnterNetwork]);
+        ops.push(Op::EnterNetwork);
+    }
+    if veth.is_some() || config.network_beside {
         mark(&mut ops, Phase::Network);
     }
-    if options.network == Network::Loopback {
+    if options.network != Network::None {
         if !has(Layer::Net) {
             return Err(PrepareError::NeedsLayer { what: "a network", layer: Layer::Net.name() });
         }
         ops.push(Op::Loopback);
     }
+    ops.extend(veth.map(|veth| Op::InnerEnd(InnerEnd::new(veth))));
     if has(Layer::Session) {
         ops.push(Op::NewSession);
     }
@@ -111,7 +141,7 @@ pub(crate) fn steps(
         ops.push(Op::DropBounding(options.capabilities.missing()));
     }
     if let Some(user) = &options.user {
-        ops.push(Op::BecomeUser { user: user.clone(), set_groups: !has(Layer::User) });
+        ops.push(Op::BecomeUser { user: user.clone(), set_groups: ranges || !has(Layer::User) });
     }
     if has(Layer::Capabilities) {
         let is_root = options.user.as_ref().is_none_or(|user| user.uid == 0);
@@ -123,7 +153,7 @@ pub(crate) fn steps(
     }
     if config.die_with_caller {
         ops.extend([Op::DieWithCaller(true), Op::CallerAlive]);
-    } else if config.network_beside {
+    } else if waits {
         ops.push(Op::DieWithCaller(false));
     }
     ops.extend(late);

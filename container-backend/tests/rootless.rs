@@ -9,13 +9,20 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use common::*;
-use container_backend::{Layer, Limits, probe};
+use container_backend::{
+    Config, IdMaps, Isolation, Layer, Limits, Network, PrepareError, Program, Rootfs, User, Veth, probe,
+};
 
 /// The user and group that own nothing.
 const NOBODY: u32 = 65_534;
 
 /// Whether this process is to play the scenario as an ordinary user; if it is root, it starts one that is.
 fn as_ordinary_user(scenario: &str) -> bool {
+    as_ordinary_user_with(scenario, None)
+}
+
+/// The same with these lines for /etc/subuid and /etc/subgid, in a mount namespace of the scenario's own.
+fn as_ordinary_user_with(scenario: &str, ranges: Option<&str>) -> bool {
     if !is_root() {
         return containers_work() && actor().is_some();
     }
@@ -33,12 +40,26 @@ fn as_ordinary_user(scenario: &str) -> bool {
     };
     let test = copy(&std::env::current_exe().expect("this test"), "test");
     let actor = copy(actor, "actor");
-    let done = Command::new(test)
+    let mut command = match ranges {
+        None => {
+            let mut command = Command::new(test);
+            command.gid(NOBODY).uid(NOBODY);
+            command
+        }
+        Some(lines) => {
+            let file = dir.path().join("ranges");
+            std::fs::write(&file, lines).expect("written");
+            let script = "mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && \
+                exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", script]).args([&file, &test]);
+            command
+        }
+    };
+    let done = command
         .args(["--exact", scenario, "--nocapture"])
         .env(ACTOR_VARIABLE, actor)
         .current_dir("/")
-        .gid(NOBODY)
-        .uid(NOBODY)
         .output()
         .expect("this test can be started");
     let text = String::from_utf8_lossy(&done.stdout);
@@ -103,4 +124,80 @@ fn a_filter_alone_works_for_an_ordinary_user_too() {
     assert!(host.native.is_granted(), "{host:?}");
     let seccomp = host.layers.iter().find(|(layer, _)| *layer == Layer::Seccomp);
     assert!(seccomp.is_some_and(|(_, permission)| permission.is_granted()), "{host:?}");
+}
+
+#[test]
+fn a_veth_pair_is_refused_with_the_reason() {
+    if !as_ordinary_user("a_veth_pair_is_refused_with_the_reason") {
+        return;
+    }
+    let Some(config) = container(&["ready"]) else { return };
+    let refused = config.network(Network::Veth(Veth::new())).prepare();
+    assert!(matches!(refused, Err(PrepareError::VethRights)), "{refused:?}");
+    let reason = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(reason.contains("CAP_NET_ADMIN") && reason.contains("root"), "{reason}");
+}
+
+/// Whether the host has what ranges take, but for the lines of /etc/subuid, which the scenarios bring.
+fn ranges_can_be_had() -> bool {
+    let programs =
+        ["/usr/bin/newuidmap", "/usr/bin/newgidmap", "/etc/subuid", "/etc/subgid", "/usr/bin/setpriv"];
+    let missing = programs.into_iter().find(|path| !std::path::Path::new(path).exists());
+    if let Some(missing) = missing {
+        println!("skipped: no {missing} (uidmap)");
+    }
+    missing.is_none()
+}
+
+#[test]
+fn the_ranges_that_a_user_has_are_mapped_by_newuidmap() {
+    let scenario = "the_ranges_that_a_user_has_are_mapped_by_newuidmap";
+    if !ranges_can_be_had() || !as_ordinary_user_with(scenario, Some("nobody:300000:1000\n65534:400000:10\n"))
+    {
+        return;
+    }
+    let Some(config) = container(&[]) else { return };
+    let config = config.id_maps(IdMaps::Ranges);
+    let prepared = config.clone().args(["show", "/proc/self/uid_map"]).prepare().expect("good");
+    let map: Vec<_> = run_prepared(&prepared).stdout.split_whitespace().map(str::to_owned).collect();
+    if map == ["0", "65534", "1", "1", "300000", "1000", "1001", "400000", "10"] {
+        assert!(prepared.id_maps().is_some_and(|maps| maps.contains("300000")), "{:?}", prepared.id_maps());
+    } else {
+        // Not this scenario's lines: it was started by an ordinary user of this host.
+        assert!(map.len() >= 6, "{map:?}");
+    }
+    // Somebody else than the caller can be inside, with groups.
+    let other = config.args(["show", "/proc/self/status"]).user(User { uid: 5, gid: 6, groups: vec![7] });
+    let ran = run(other);
+    assert!(ran.field("Uid:").starts_with('5') && ran.field("Gid:").starts_with('6'), "{ran:?}");
+    assert_eq!(ran.field("Groups:"), "7");
+    assert_eq!(ran.field("CapEff:"), "0000000000000000");
+}
+
+#[test]
+fn without_ranges_the_caller_is_alone_and_it_is_said_why() {
+    if !as_ordinary_user_with(
+        "without_ranges_the_caller_is_alone_and_it_is_said_why",
+        ranges_can_be_had().then_some("somebody:1:1\n"),
+    ) {
+        return;
+    }
+    let Some(config) = container(&["show", "/proc/self/uid_map"]) else { return };
+    let Err(PrepareError::IdRanges { reason }) = config.clone().id_maps(IdMaps::Ranges).prepare() else {
+        println!("skipped: this user has ranges");
+        return;
+    };
+    assert!(reason.contains("nobody nothing") || reason.contains("not installed"), "{reason}");
+    let root = tempfile::tempdir().expect("a folder");
+    std::fs::copy(actor().expect("compiled"), root.path().join("actor")).expect("copied");
+    let given = Config::new(Program::inside("/actor")).args(["show", "/proc/self/uid_map"]);
+    let given = given.isolation(Isolation::container()).rootfs(Rootfs::Folder(root.path().to_owned()));
+    for config in [config, given] {
+        let prepared = config.prepare().expect("the config is good");
+        let map: Vec<_> = run_prepared(&prepared).stdout.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(map, ["0", "65534", "1"]);
+        let said = prepared.id_maps().expect("it has a user namespace");
+        assert!(said.starts_with("the caller alone"), "{said}");
+        assert_eq!(said.contains(&reason), prepared.root_is_given(), "{said}");
+    }
 }

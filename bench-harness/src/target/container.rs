@@ -104,10 +104,13 @@ impl Prepared for PreparedProcess {
             stderr: stream(&stdio.stderr),
         };
         let process = self.0.spawn(streams).map_err(|error| LaunchError::Container(error.into()))?;
-        let notes = self.0.overlay_unavailable().map(|reason| {
+        let overlay = self.0.overlay_unavailable().map(|reason| {
             format!("the root is read-only, since there can be no layer of changes on this host: {reason}")
         });
-        Ok(Box::new(ProcessInstance(process, notes)))
+        // A root that was given may hold files of others: then it matters who there is inside.
+        let maps = self.0.id_maps().filter(|_| self.0.root_is_given());
+        let maps = maps.map(|maps| format!("users and groups inside: {maps}"));
+        Ok(Box::new(ProcessInstance(process, overlay.into_iter().chain(maps).collect())))
     }
 
     fn limitation(&self) -> Option<String> {
@@ -135,7 +138,8 @@ fn stream(given: &Option<OwnedFd>) -> Stream<'_> {
     given.as_ref().map_or(Stream::Inherit, |fd| Stream::Fd(fd.as_fd()))
 }
 
-struct ProcessInstance(Process, Option<String>);
+/// An instance, and what is to be said about how it was started.
+struct ProcessInstance(Process, Vec<String>);
 
 impl Instance for ProcessInstance {
     fn phases(&mut self, start_ns: u64) -> Vec<(&'static str, u64)> {
@@ -159,7 +163,7 @@ impl Instance for ProcessInstance {
             },
             ended_ns: None,
             gone_ns: exit.gone_ns,
-            notes: self.1.clone().into_iter().chain(exit.usage.iter().flat_map(met)).collect(),
+            notes: self.1.iter().cloned().chain(exit.usage.iter().flat_map(met)).collect(),
         }))
     }
 

@@ -1,5 +1,6 @@
 /* The program under test: static, does what its first argument says, and tells in words what came of it. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -153,6 +154,26 @@ int main(int argc, char **argv) {
         clock_gettime(CLOCK_MONOTONIC, &start);
         do clock_gettime(CLOCK_MONOTONIC, &now);
         while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < atol(arg));
+        return 0;
+    }
+    if (!strcmp(act, "connect") || !strcmp(act, "serve")) {
+        /* connect ADDRESS PORT, serve PORT: one word each way. */
+        struct sockaddr_in to = {.sin_family = AF_INET};
+        char word[16] = "";
+        int s = socket(AF_INET, SOCK_STREAM, 0);
+        if (!strcmp(act, "serve")) {
+            to.sin_port = htons((unsigned short)atoi(arg));
+            if (bind(s, (struct sockaddr *)&to, sizeof to) || listen(s, 1)) { perror("serve"); return 1; }
+            puts("ready");
+            s = accept(s, NULL, NULL);
+            if (read(s, word, 4) < 0 || write(s, "pong", 4) < 0) { perror("serve"); return 1; }
+        } else {
+            to.sin_port = htons((unsigned short)atoi(argv[3]));
+            inet_pton(AF_INET, arg, &to.sin_addr);
+            if (connect(s, (struct sockaddr *)&to, sizeof to)) { perror("connect"); return 1; }
+            if (write(s, "ping", 4) < 0 || read(s, word, 4) < 0) { perror("connect"); return 1; }
+        }
+        puts(word);
         return 0;
     }
     if (!strcmp(act, "daemon")) {
