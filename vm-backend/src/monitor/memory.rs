@@ -13,7 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegio
 use super::at;
 use crate::boot::paging::large_entry;
 use crate::elf::{Image, Segment};
-use crate::layout::{BOOT_GPA, FilePlace, HOT_GPA, Layout};
+use crate::layout::{BOOT_GPA, FilePlace, HOT_GPA, IMAGE_GPA, Layout};
 use crate::probe::Virtualisation;
 use crate::report::{Failure, Report, Step};
 use crate::vm::Vm;
@@ -57,6 +57,16 @@ pub(crate) fn map(
     if got == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(got.cast()) }
 }
 
+/// KVM maps pages in aligned groups of eight (PTE_PREFETCH_NUM in arch/x86/kvm/mmu/mmu.c), from the first of them up to the
+/// first that the host could not write to. One page of a file at a group's start therefore spoils the whole group.
+const GROUP: u64 = 8 * PAGE;
+
+/// Where the group of that address begins, or the program if it begins within.
+fn start_of_group(image: &Image, va: u64) -> u64 {
+    let first = image.segments.iter().map(|s| s.va & !(PAGE - 1)).min().unwrap_or(va);
+    (va & !(GROUP - 1)).max(first)
+}
+
 impl Memory {
     /// Reserves the memory and maps what is the same for every instance. KVM has no part in it yet.
     pub fn reserve(vm: &Vm) -> Result<Self, Failure> {
@@ -95,17 +105,19 @@ impl Memory {
     /// The pages that nearly every program needs before its first output.
     fn populate_start(&self, vm: &Vm) {
         let (layout, image) = (&vm.layout, &vm.image);
+        let shadowed = vm.virtualisation() == Virtualisation::Pvm;
         // The boot block, the guest's stack for calls, and its data, side by side.
         self.populate(BOOT_GPA, HOT_GPA + HOT_SIZE - BOOT_GPA);
         // The program's data as far as it comes from the file, and the first pages of what is zero and of the brk region.
         const ZERO: u64 = 6 * PAGE;
         const MOST: u64 = 24 * PAGE;
         for s in image.segments.iter().filter(|s| s.write) {
-            let start = s.va & !(PAGE - 1);
+            let start = if shadowed { start_of_group(image, s.va) } else { s.va & !(PAGE - 1) };
             let end = (s.va + s.file_size).next_multiple_of(PAGE) + ZERO;
             self.populate(layout.window_to_gpa(start), (end - start).min(MOST));
         }
-        if vm.virtualisation() == Virtualisation::Pvm {
+        if shadowed {
+            self.populate(IMAGE_GPA, vm.template.file_end - IMAGE_GPA);
             self.copy_start_of_code(layout, image);
         }
     }
@@ -114,8 +126,6 @@ impl Memory {
     /// relocations are, and the code around its entry. Only where KVM shadows the page tables: it maps a page of a file
     /// one by one at 7 us each, but eight at once where the host could write to them. A copy costs 2 us.
     fn copy_start_of_code(&self, layout: &Layout, image: &Image) {
-        /// KVM maps pages in aligned groups of eight (PTE_PREFETCH_NUM in arch/x86/kvm/mmu/mmu.c).
-        const GROUP: u64 = 8 * PAGE;
         const RELOCATIONS: u64 = GROUP;
         const CODE: u64 = 4 * GROUP;
         let first = image.segments.first().map_or(0, |s| s.va);
@@ -123,7 +133,7 @@ impl Memory {
             let Some(s) = image.segments.iter().find(|s| (s.va..s.va + s.file_size).contains(&from)) else {
                 continue;
             };
-            let start = (from & !(GROUP - 1)).max(s.va & !(PAGE - 1));
+            let start = start_of_group(image, from);
             let end = ((from & !(GROUP - 1)) + len).min((s.va + s.file_size) & !(PAGE - 1));
             if start < end {
                 self.populate(layout.window_to_gpa(start), end - start);
