@@ -1,9 +1,9 @@
-//! Builds the static program and hands its bytes to `src/lib.rs`.
+//! Builds the static programs and hands their bytes to `src/lib.rs`.
 //!
-//! It is a separate cargo run with a target folder of its own below `OUT_DIR`: the outer cargo holds the lock
-//! of its own target folder while this script runs, and the program needs flags that nothing else shall get.
-//! Whatever the outer run is (`build`, `test`, `clippy`, `doc`, of any profile), the program is built the
-//! same way, to the same bytes.
+//! Each is a separate cargo run with a target folder of its own: the outer cargo holds the lock of its target
+//! folder while this script runs, and the programs need flags that nothing else shall get.
+//! Whatever the outer run is (`build`, `test`, `clippy`, `doc`, of any profile), they are built the same way, to
+//! the same bytes; and each by itself, so that what one of them asks of a library does not change the other.
 
 use std::env;
 use std::error::Error;
@@ -13,7 +13,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const PACKAGE: &str = "workload-program";
+/// What is measured most, and the real workloads: names of package, executable and file.
+const PACKAGES: [&str; 2] = ["workload-program", "workload-real"];
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const START_ORDER: &str = "program/start-order.txt";
 
@@ -46,7 +47,7 @@ const ORDER_FLAGS: [&str; 4] = [
 ];
 
 /// The whole profile, so that the workspace's own (debug lines, code units) may change without changing the
-/// program.
+/// programs.
 const PROFILE: [(&str, &str); 10] = [
     ("OPT_LEVEL", "3"),
     ("LTO", "fat"),
@@ -63,7 +64,8 @@ const PROFILE: [(&str, &str); 10] = [
 fn main() -> Result<(), Box<dyn Error>> {
     let crate_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let workspace = crate_dir.parent().ok_or("the crate has no parent folder")?;
-    for path in ["build.rs", "program/Cargo.toml", "program/src", START_ORDER] {
+    for path in ["build.rs", "program/Cargo.toml", "program/src", "real/Cargo.toml", "real/src", START_ORDER]
+    {
         println!("cargo::rerun-if-changed={}", crate_dir.join(path).display());
     }
     for path in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"] {
@@ -74,25 +76,40 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
-    let target_dir = out_dir.join("program-target");
+    let target_dir = target_dir(&out_dir);
     // Cargo does not know that the linker reads the file: its digest among the flags makes a change of it one
     // of theirs.
     let digest = digest(&crate_dir.join(START_ORDER))?;
     let cfg = format!("start_order=\"{digest:016x}\"");
     let ordered = [&RUSTC_FLAGS[..], &ORDER_FLAGS[..], &["--cfg", &cfg][..]].concat();
-    match build(workspace, &target_dir, &ordered) {
-        Err(Failure::Build(messages)) if messages.contains("--symbol-ordering-file") => {
-            println!("cargo::warning=the linker cannot order functions: the program starts a little slower");
-            build(workspace, &target_dir, &RUSTC_FLAGS)?;
+    for package in PACKAGES {
+        match build(package, workspace, &target_dir, &ordered) {
+            Err(Failure::Build(messages)) if messages.contains("--symbol-ordering-file") => {
+                println!(
+                    "cargo::warning=the linker cannot order functions: {package} starts a little slower"
+                );
+                build(package, workspace, &target_dir, &RUSTC_FLAGS)
+                    .map_err(|failure| failure.of(package))?;
+            }
+            other => other.map_err(|failure| failure.of(package))?,
         }
-        other => other?,
+        let program = target_dir.join(TARGET).join("release").join(package);
+        let bytes =
+            fs::read(&program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
+        check_static(&bytes).map_err(|reason| format!("{} {reason}", program.display()))?;
+        fs::write(out_dir.join(package), bytes)?;
     }
-
-    let program = target_dir.join(TARGET).join("release").join(PACKAGE);
-    let bytes = fs::read(&program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
-    check_static(&bytes).map_err(|reason| format!("{} {reason}", program.display()))?;
-    fs::write(out_dir.join(PACKAGE), bytes)?;
     Ok(())
+}
+
+/// One folder for all profiles of the outer run: what is built is the same, and SQLite takes a while. `OUT_DIR` is
+/// `TARGET/PROFILE/build/PACKAGE-HASH/out`; where a cargo lays it out otherwise, each has its own.
+fn target_dir(out_dir: &Path) -> PathBuf {
+    let mut above = out_dir.ancestors().skip(2);
+    match (above.next(), above.nth(1)) {
+        (Some(build), Some(target)) if build.ends_with("build") => target.join("workload-programs"),
+        _ => out_dir.join("program-target"),
+    }
 }
 
 fn variable(name: &str) -> Result<OsString, String> {
@@ -114,19 +131,22 @@ enum Failure {
     Build(String),
 }
 
-impl From<Failure> for Box<dyn Error> {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Setup(reason) => reason.into(),
-            Failure::Build(messages) => {
+impl Failure {
+    /// What to tell whoever builds.
+    fn of(self, package: &str) -> String {
+        match self {
+            Self::Setup(reason) => reason,
+            Self::Build(messages) => {
                 let advice = if messages.contains("find -lc") || messages.contains("find library -lc") {
                     "the static C library is missing: it is in libc6-dev (Debian, Ubuntu) or glibc-static (Fedora)"
                 } else if messages.contains("can't find crate for `std`") {
                     "the target's standard library is missing: rustup target add x86_64-unknown-linux-gnu"
+                } else if messages.contains("failed to find tool") {
+                    "a C compiler is missing: it is in gcc (Debian, Ubuntu, Fedora); SQLite is built with it"
                 } else {
                     "see the messages above"
                 };
-                format!("cannot build {PACKAGE}:\n{messages}\n{advice}").into()
+                format!("cannot build {package}:\n{messages}\n{advice}")
             }
         }
     }
@@ -138,12 +158,12 @@ impl From<String> for Failure {
     }
 }
 
-fn build(workspace: &Path, target_dir: &Path, rustc_flags: &[&str]) -> Result<(), Failure> {
+fn build(package: &str, workspace: &Path, target_dir: &Path, rustc_flags: &[&str]) -> Result<(), Failure> {
     let mut command = Command::new(variable("CARGO")?);
     command
         .current_dir(workspace)
         .args(["build", "--release", "--locked", "--quiet"])
-        .args(["--package", PACKAGE, "--bin", PACKAGE, "--target", TARGET, "--target-dir"])
+        .args(["--package", package, "--bin", package, "--target", TARGET, "--target-dir"])
         .arg(target_dir)
         .stdin(Stdio::null());
     for (name, _) in env::vars_os() {

@@ -117,7 +117,8 @@ pub struct CompareArgs {
     /// Targets to compare, separated by commas [default: every one that this host can run]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = target_parser())]
     pub targets: Vec<TargetKind>,
-    /// Workloads of the overhead experiment, separated by commas [default: all]
+    /// Workloads of the overhead experiment, separated by commas; `real` is SQLite and its like, `all` is every one
+    /// [default: the small ones]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = workload_parser())]
     pub workloads: Vec<String>,
     /// Experiments, separated by commas [default: all]
@@ -442,7 +443,7 @@ fn experiment_parser() -> ValueParser {
 }
 
 fn workload_parser() -> PossibleValuesParser {
-    PossibleValuesParser::new(crate::workload::names())
+    PossibleValuesParser::new(crate::workload::names().into_iter().chain(crate::workload::GROUPS))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -160,6 +160,9 @@ pub struct Commit {
 pub struct Digests {
     /// The program under test, the very bytes that every target ran.
     pub workload: Option<String>,
+    /// The program of the real workloads, where one of them was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub real_workloads: Option<String>,
     /// The built-in guest of `microvm`.
     pub guest: Option<String>,
     /// The kernel of `microvm-linux`.

@@ -24,21 +24,54 @@ pub fn names() -> Vec<&'static str> {
     workloads::catalogue::all().iter().map(|workload| workload.name).collect()
 }
 
+/// What `--workloads` takes beside names: the real ones, and all there are.
+pub const GROUPS: [&str; 2] = ["real", "all"];
+
+/// The workloads of these names and [`GROUPS`], each once, in the order of the catalogue; the usual ones where there
+/// are none.
+#[must_use]
+pub fn chosen(names: &[String]) -> Vec<&'static Workload> {
+    if names.is_empty() {
+        return workloads::catalogue::usual().collect();
+    }
+    let is_chosen = |workload: &&Workload| {
+        names.iter().any(|name| match name.as_str() {
+            "all" => true,
+            "real" => workload.program == workloads::Program::Real,
+            name => name == workload.name,
+        })
+    };
+    workloads::catalogue::all().iter().filter(is_chosen).collect()
+}
+
 /// The bytes that every launch of a run executes.
 #[derive(Debug, Clone)]
 pub struct Image {
     fd: Arc<OwnedFd>,
     /// SHA-256 of the bytes, in hexadecimal.
     pub digest: String,
+    /// The program of the real workloads; `None` for a program of the user's own.
+    real: Option<Arc<OwnedFd>>,
 }
 
 impl Image {
-    /// The program with our workloads.
+    /// The programs with our workloads.
     ///
     /// # Errors
-    /// Where it cannot be put in memory.
+    /// Where they cannot be put in memory.
     pub fn ours() -> Result<Self, HarnessError> {
-        Ok(Self { fd: sealed::seal(workloads::PROGRAM)?, digest: sealed::digest(workloads::PROGRAM) })
+        Ok(Self {
+            fd: sealed::seal(workloads::PROGRAM)?,
+            digest: sealed::digest(workloads::PROGRAM),
+            real: Some(sealed::seal(workloads::REAL_PROGRAM)?),
+        })
+    }
+
+    fn of(&self, program: workloads::Program) -> &Arc<OwnedFd> {
+        match (program, &self.real) {
+            (workloads::Program::Real, Some(real)) => real,
+            _ => &self.fd,
+        }
     }
 
     /// A program of the user's own.
@@ -52,7 +85,7 @@ impl Image {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self { fd: sealed::seal(&bytes)?, digest: sealed::digest(&bytes) })
+        Ok(Self { fd: sealed::seal(&bytes)?, digest: sealed::digest(&bytes), real: None })
     }
 }
 
@@ -61,7 +94,7 @@ impl Image {
 pub struct Subject {
     /// Its name in the recording.
     pub name: String,
-    image: Image,
+    program: Arc<OwnedFd>,
     /// Arguments, the program's own name first.
     argv: Vec<OsString>,
     /// Its entry in the catalogue; `None` for a program of the user's own.
@@ -77,7 +110,7 @@ impl Subject {
             .collect();
         Self {
             name: invocation.workload.name.into(),
-            image: image.clone(),
+            program: Arc::clone(image.of(invocation.workload.program)),
             argv,
             catalogued: Some(invocation.workload),
         }
@@ -89,7 +122,7 @@ impl Subject {
         let name =
             path.file_name().map_or_else(|| "program".into(), |name| name.to_string_lossy().into_owned());
         let argv = std::iter::once(path.into()).chain(args.iter().cloned()).collect();
-        Self { name, image: image.clone(), argv, catalogued: None }
+        Self { name, program: Arc::clone(&image.fd), argv, catalogued: None }
     }
 
     /// Whether it is one of the catalogue.
@@ -102,7 +135,7 @@ impl Subject {
     #[must_use]
     pub fn launch(&self, mem_mib: u64) -> Launch {
         Launch {
-            program: Program::Sealed(Arc::clone(&self.image.fd)),
+            program: Program::Sealed(Arc::clone(&self.program)),
             argv: self.argv.clone(),
             mem_mib: Some(mem_mib),
             pids: Some(PIDS),
@@ -132,5 +165,24 @@ impl Subject {
             Some(true) => Ok(seen),
             _ => Err(LaunchFailure::Protocol("its first line is not `ready`".into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_are_chosen_by_name_or_group_and_each_once() {
+        let names = |words: &[&str]| -> Vec<&str> {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            chosen(&words).iter().map(|workload| workload.name).collect()
+        };
+        assert_eq!(names(&[]).first(), Some(&"noop"));
+        assert!(!names(&[]).contains(&"sqlite"), "the quick profile has a minute");
+        assert_eq!(names(&["real", "sqlite", "syscall"]).first(), Some(&"syscall"));
+        assert_eq!(names(&["real", "sqlite"]).iter().filter(|name| **name == "sqlite").count(), 1);
+        assert_eq!(names(&["all"]).len(), workloads::catalogue::all().len());
+        assert!(GROUPS.iter().all(|group| workloads::catalogue::find(group).is_none()));
     }
 }

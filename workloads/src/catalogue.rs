@@ -2,9 +2,31 @@
 
 use crate::needs::Needs;
 
-/// A workload of the [program](crate::PROGRAM).
+/// The program that a workload is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The small one, [`crate::PROGRAM`].
+    Core,
+    /// That of the real workloads, [`crate::REAL_PROGRAM`].
+    Real,
+}
+
+impl Program {
+    /// The file: a static x86-64 Linux ELF.
+    #[must_use]
+    pub const fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Core => crate::PROGRAM,
+            Self::Real => crate::REAL_PROGRAM,
+        }
+    }
+}
+
+/// A workload of one of the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workload {
+    /// Which of them.
+    pub program: Program,
     /// Its name, as on the command line and in the recordings.
     pub name: &'static str,
     /// What it stresses, in one line.
@@ -30,12 +52,16 @@ const MIB: u64 = 1 << 20;
 /// The program's own pages, its stack and a small heap, generously.
 const OWN_BYTES: u64 = 4 * MIB;
 
+/// The larger program's pages.
+const REAL_BYTES: u64 = 4 * MIB;
+
 const fn needs(memory_bytes: u64, calls: &'static [&'static str]) -> Needs {
     Needs { memory_bytes: OWN_BYTES + memory_bytes, stdin: false, calls }
 }
 
-static ALL: [Workload; 10] = [
+static ALL: [Workload; 16] = [
     Workload {
+        program: Program::Core,
         name: "noop",
         summary: "nothing: prints `ready` and ends; what is measured is the target",
         operation: "an empty iteration",
@@ -45,6 +71,7 @@ static ALL: [Workload; 10] = [
         needs: needs(0, &[]),
     },
     Workload {
+        program: Program::Core,
         name: "cpu-int",
         summary: "integer arithmetic with unpredictable branches: a sort, Collatz sequences, an interpreter",
         operation: "one pass over 1024 numbers",
@@ -54,6 +81,7 @@ static ALL: [Workload; 10] = [
         needs: needs(0, HEAP),
     },
     Workload {
+        program: Program::Core,
         name: "cpu-float",
         summary: "blocked matrix product in double precision",
         operation: "one product of two 128 x 128 matrices",
@@ -63,6 +91,7 @@ static ALL: [Workload; 10] = [
         needs: needs(MIB, MAPPING),
     },
     Workload {
+        program: Program::Core,
         name: "sha256",
         summary: "SHA-256 by the sha2 crate, with the processor's SHA instructions where it has them",
         operation: "one message of 64 KiB",
@@ -72,6 +101,7 @@ static ALL: [Workload; 10] = [
         needs: needs(MIB, MAPPING),
     },
     Workload {
+        program: Program::Core,
         name: "deflate",
         summary: "compressing and expanding a generated text by the miniz_oxide crate",
         operation: "one text of 64 KiB there and back",
@@ -81,6 +111,7 @@ static ALL: [Workload; 10] = [
         needs: needs(2 * MIB, MAPPING),
     },
     Workload {
+        program: Program::Core,
         name: "mem-stream",
         summary: "memory bandwidth: a triad over three arrays of 64 MiB",
         operation: "one pass over the arrays",
@@ -90,6 +121,7 @@ static ALL: [Workload; 10] = [
         needs: needs(192 * MIB, MAPPING),
     },
     Workload {
+        program: Program::Core,
         name: "mem-latency",
         summary: "memory latency: a random pointer chase through 16 KiB, 256 KiB, 4 MiB and 128 MiB",
         operation: "one step, the four sizes alike",
@@ -99,6 +131,7 @@ static ALL: [Workload; 10] = [
         needs: needs(142 * MIB, MAPPING),
     },
     Workload {
+        program: Program::Core,
         name: "page-fault",
         summary: "the first touch of memory: maps 4 MiB, writes to every page, unmaps",
         operation: "one page of 4 KiB",
@@ -108,6 +141,7 @@ static ALL: [Workload; 10] = [
         needs: needs(4 * MIB, MAPPING),
     },
     Workload {
+        program: Program::Core,
         name: "syscall",
         summary: "the cheapest real system call: getppid",
         operation: "one call",
@@ -117,6 +151,7 @@ static ALL: [Workload; 10] = [
         needs: needs(0, &["clock_gettime", "getppid"]),
     },
     Workload {
+        program: Program::Core,
         name: "alloc",
         summary: "malloc and free in turn, 17 bytes to 64 KiB, 512 blocks alive",
         operation: "one malloc and one free",
@@ -124,6 +159,66 @@ static ALL: [Workload; 10] = [
         expected_check: "22504b1da6d6c641",
         figures: &[],
         needs: needs(16 * MIB, HEAP),
+    },
+    Workload {
+        program: Program::Real,
+        name: "sqlite",
+        summary: "SQLite in memory: insert, indexed select and update in turn, in a transaction",
+        operation: "one statement",
+        operations_per_iteration: 385,
+        expected_check: "f6e339b56bc142ad",
+        figures: &[],
+        needs: needs(REAL_BYTES + 4 * MIB, MAPPING),
+    },
+    Workload {
+        program: Program::Real,
+        name: "json",
+        summary: "parsing a generated document by the serde_json crate, and a query over it",
+        operation: "one document of 68 KiB",
+        operations_per_iteration: 1,
+        expected_check: "b8a7b76b43201bf1",
+        figures: &[],
+        needs: needs(REAL_BYTES + 2 * MIB, HEAP),
+    },
+    Workload {
+        program: Program::Real,
+        name: "lz4",
+        summary: "compressing and expanding a generated log by the lz4_flex crate",
+        operation: "one log of 256 KiB there and back",
+        operations_per_iteration: 1,
+        expected_check: "8b892ab6398b3e19",
+        figures: &[("bandwidth", "bytes/s")],
+        needs: needs(REAL_BYTES + 2 * MIB, MAPPING),
+    },
+    Workload {
+        program: Program::Real,
+        name: "regex",
+        summary: "scanning a generated log for two patterns by the regex crate",
+        operation: "one log of 128 KiB",
+        operations_per_iteration: 1,
+        expected_check: "3005b4e5846bc143",
+        figures: &[],
+        needs: needs(REAL_BYTES + 2 * MIB, HEAP),
+    },
+    Workload {
+        program: Program::Real,
+        name: "sort",
+        summary: "sorting numbers and strings by the standard library",
+        operation: "16384 numbers and 4096 strings",
+        operations_per_iteration: 1,
+        expected_check: "a01a5683ebd4856d",
+        figures: &[],
+        needs: needs(REAL_BYTES + MIB, MAPPING),
+    },
+    Workload {
+        program: Program::Real,
+        name: "key-value",
+        summary: "a small server in a process of its own answers a client over a socket pair",
+        operation: "one request and its answer",
+        operations_per_iteration: 256,
+        expected_check: "bc612adc3b2e3e15",
+        figures: &[("latency_p50", "ns"), ("latency_p99", "ns"), ("latency_max", "ns")],
+        needs: needs(2 * REAL_BYTES + MIB, &["clock_gettime", "clone", "read", "socketpair", "wait4"]),
     },
 ];
 
@@ -135,6 +230,12 @@ pub fn all() -> &'static [Workload] {
 /// The workload of that name.
 pub fn find(name: &str) -> Option<&'static Workload> {
     ALL.iter().find(|workload| workload.name == name)
+}
+
+/// Those that are measured where none is chosen: the small ones. The others are asked for by name, or by `real` or
+/// `all`.
+pub fn usual() -> impl Iterator<Item = &'static Workload> {
+    ALL.iter().filter(|workload| workload.program == Program::Core)
 }
 
 /// How the program is called.

@@ -33,6 +33,8 @@ pub struct Capabilities {
 pub enum Calls {
     /// A Linux kernel answers them.
     Linux,
+    /// All that programs usually make, but for these.
+    Without(&'static [&'static str]),
     /// These and no others.
     Only(Vec<String>),
 }
@@ -48,6 +50,7 @@ impl Calls {
     fn serves(&self, call: &str) -> bool {
         match self {
             Self::Linux => true,
+            Self::Without(missing) => !missing.contains(&call),
             Self::Only(served) => served.iter().any(|served| served == call),
         }
     }
@@ -98,10 +101,10 @@ mod tests {
     fn missing_calls_and_input_are_reasons() {
         let basic = BASIC_CALLS.iter().map(|call| (*call).to_owned()).collect();
         let mut target = Capabilities { calls: Calls::Only(basic), ..Capabilities::linux() };
-        assert_eq!(
-            NEEDS.unmet_by(&target).as_deref(),
-            Some("needs system calls that the target does not serve: munmap")
-        );
+        let expected = Some("needs system calls that the target does not serve: munmap");
+        assert_eq!(NEEDS.unmet_by(&target).as_deref(), expected);
+        target.calls = Calls::Without(&["clone", "munmap"]);
+        assert_eq!(NEEDS.unmet_by(&target).as_deref(), expected);
         target.calls = Calls::Linux;
         target.stdin = false;
         assert_eq!(NEEDS.unmet_by(&target), None);

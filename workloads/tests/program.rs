@@ -9,21 +9,29 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use workloads::protocol::{Line, Parser};
-use workloads::{Invocation, PROGRAM, catalogue};
+use workloads::{Invocation, PROGRAM, Program, REAL_PROGRAM, catalogue};
 
-/// The program as a file: cargo gives every test binary a folder for such things.
-fn program() -> Command {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let path = PATH.get_or_init(|| {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("workload-program");
+/// A program as a file: cargo gives every test binary a folder for such things.
+fn file(program: Program) -> Command {
+    static PATHS: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+    let (place, name) = match program {
+        Program::Core => (0, "workload-program"),
+        Program::Real => (1, "workload-real"),
+    };
+    let path = PATHS[place].get_or_init(|| {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         // Under a name of this process first: another run of the same test may be executing the file.
         let own = path.with_extension(std::process::id().to_string());
-        fs::write(&own, PROGRAM).expect("the folder for tests is writable");
+        fs::write(&own, program.bytes()).expect("the folder for tests is writable");
         fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).expect("the file is ours");
         fs::rename(&own, &path).expect("it is the same folder");
         path
     });
     Command::new(path)
+}
+
+fn program() -> Command {
+    file(Program::Core)
 }
 
 fn run(arguments: &[&str]) -> Output {
@@ -35,18 +43,22 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn it_is_a_static_executable_that_needs_no_loader() {
-    assert_eq!(&PROGRAM[..6], b"\x7fELF\x02\x01");
-    assert_eq!(PROGRAM[16..18], 2_u16.to_le_bytes(), "ET_EXEC");
-    assert!(!PROGRAM.windows(10).any(|window| window == b"/lib64/ld-"), "names a loader");
-    assert!(PROGRAM.len() < 2 << 20, "{} bytes", PROGRAM.len());
+fn they_are_static_executables_that_need_no_loader() {
+    for (program, most) in [(PROGRAM, 2 << 20), (REAL_PROGRAM, 6 << 20)] {
+        assert_eq!(&program[..6], b"\x7fELF\x02\x01");
+        assert_eq!(program[16..18], 2_u16.to_le_bytes(), "ET_EXEC");
+        assert!(!program.windows(10).any(|window| window == b"/lib64/ld-"), "names a loader");
+        assert!(program.len() < most, "{} bytes", program.len());
+    }
 }
 
 #[test]
-fn it_carries_no_path_of_the_machine_that_built_it() {
+fn they_carry_no_path_of_the_machine_that_built_them() {
     let home = env!("CARGO_MANIFEST_DIR");
-    assert!(!PROGRAM.windows(home.len()).any(|window| window == home.as_bytes()), "contains {home}");
-    assert!(!PROGRAM.windows(10).any(|window| window == b".cargo/reg"), "contains cargo's folder");
+    for program in [PROGRAM, REAL_PROGRAM] {
+        assert!(!program.windows(home.len()).any(|window| window == home.as_bytes()), "contains {home}");
+        assert!(!program.windows(10).any(|window| window == b".cargo/reg"), "contains cargo's folder");
+    }
 }
 
 #[test]
@@ -62,8 +74,11 @@ fn without_arguments_it_is_ready_and_ends() {
 fn every_workload_prints_its_repetitions_and_the_expected_checks() {
     for workload in catalogue::all() {
         let invocation = Invocation { iters: Some(2), reps: 2, warmup: 1, ..Invocation::of(workload) };
-        let arguments = invocation.arguments();
-        let output = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let output = file(workload.program)
+            .args(invocation.arguments())
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program starts");
         assert_eq!(output.status.code(), Some(0), "{}: {}", workload.name, text(&output.stderr));
 
         let mut expected = vec!["ready".to_owned()];
@@ -163,6 +178,36 @@ fn a_reader_that_goes_away_ends_it_quietly_with_status_1() {
     let output = child.wait_with_output().expect("it is our child");
     assert_eq!((output.status.code(), output.status.signal()), (Some(1), None));
     assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn the_server_of_key_value_is_gone_when_the_program_is_even_if_it_is_killed() {
+    let mut child = file(Program::Real)
+        .args(["key-value", "--hold"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut output = child.stdout.take().expect("it is a pipe");
+    let mut said = Vec::new();
+    while !said.windows(6).any(|window| window == b"check ") {
+        let mut piece = [0; 256];
+        let length = output.read(&mut piece).expect("it prints");
+        assert!(length > 0, "it ended: {}", text(&said));
+        said.extend_from_slice(&piece[..length]);
+    }
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let server = fs::read_to_string(children).expect("it is there").trim().to_owned();
+    assert!(PathBuf::from(format!("/proc/{server}")).exists(), "server {server}");
+    child.kill().expect("it is our child");
+    child.wait().expect("it is our child");
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        // As a zombie it waits for nobody of ours.
+        let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+    assert!(gone, "the server {server} is still there");
 }
 
 #[test]

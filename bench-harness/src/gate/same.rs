@@ -21,6 +21,7 @@ pub fn differences(old: &RunInfo, new: &RunInfo) -> Vec<String> {
         ("memory", gib(one.memory_bytes), gib(other.memory_bytes)),
         ("kind of KVM", text(&one.kvm), text(&other.kvm)),
         ("workload digest", text(&old.digests.workload), text(&new.digests.workload)),
+        ("real workloads digest", text(&old.digests.real_workloads), text(&new.digests.real_workloads)),
         ("guest digest", text(&old.digests.guest), text(&new.digests.guest)),
         ("guest kernel digest", text(&old.digests.kernel), text(&new.digests.kernel)),
     ];

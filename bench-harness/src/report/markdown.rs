@@ -259,6 +259,10 @@ fn reproduce(info: &RunInfo) -> String {
             )
         })
         .collect();
+    let mut workload = digest(&info.digests.workload);
+    if let Some(real) = &info.digests.real_workloads {
+        workload.push_str(&format!("; of the real ones {real}"));
+    }
     let rows = [
         ("profile", info.profile.clone()),
         ("seed", info.seed.to_string()),
@@ -267,7 +271,7 @@ fn reproduce(info: &RunInfo) -> String {
         ("ended", info.finished_utc.clone().unwrap_or_else(unknown)),
         ("version", info.version.clone()),
         ("commit", commit.unwrap_or_else(unknown)),
-        ("SHA-256 of the workload", digest(&info.digests.workload)),
+        ("SHA-256 of the workload", workload),
         ("SHA-256 of the built-in guest", digest(&info.digests.guest)),
         ("SHA-256 of the guest kernel", digest(&info.digests.kernel)),
         ("no more launches because", if ended.is_empty() { unknown() } else { ended.join("; ") }),

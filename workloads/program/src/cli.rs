@@ -2,12 +2,10 @@
 
 use core::fmt;
 
-use workload_program::NAMES;
-
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// One of [`NAMES`].
+    /// One of the names that were known.
     pub workload: &'static str,
     /// What to do with it.
     pub mode: Mode,
@@ -38,7 +36,12 @@ pub enum Mode {
 #[derive(Debug, PartialEq, Eq)]
 pub enum UsageError<'a> {
     /// No workload of that name.
-    Workload(&'a [u8]),
+    Workload {
+        /// What was asked for.
+        name: &'a [u8],
+        /// What could have been.
+        known: &'static [&'static str],
+    },
     /// No option of that name, or a second workload.
     Option(&'a [u8]),
     /// The option needs a number, and nothing follows it.
@@ -55,12 +58,15 @@ pub enum UsageError<'a> {
 }
 
 impl<'a> Request {
-    /// Reads the arguments that follow the program's name.
+    /// Reads the arguments that follow the program's name; `names` are the workloads, the default first.
     ///
     /// # Errors
     ///
     /// [`UsageError`] for the first argument that is not understood.
-    pub fn parse(mut arguments: impl Iterator<Item = &'a [u8]>) -> Result<Self, UsageError<'a>> {
+    pub fn parse(
+        names: &'static [&'static str],
+        mut arguments: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self, UsageError<'a>> {
         let (mut workload, mut iters, mut reps, mut warmup) = (None, None, None, 0);
         let (mut calibrate, mut hold) = (None, false);
         while let Some(argument) = arguments.next() {
@@ -73,13 +79,13 @@ impl<'a> Request {
                 _ if argument.starts_with(b"-") || workload.is_some() => {
                     return Err(UsageError::Option(argument));
                 }
-                _ => match NAMES.iter().find(|name| name.as_bytes() == argument) {
+                _ => match names.iter().find(|name| name.as_bytes() == argument) {
                     Some(name) => workload = Some(*name),
-                    None => return Err(UsageError::Workload(argument)),
+                    None => return Err(UsageError::Workload { name: argument, known: names }),
                 },
             }
         }
-        let workload = workload.unwrap_or("noop");
+        let workload = workload.or(names.first().copied()).unwrap_or("noop");
         // `noop --hold` alone is the idle instance whose memory is looked at: it does not even measure its
         // marks.
         let reps = reps.unwrap_or(u64::from(workload != "noop"));
@@ -107,9 +113,9 @@ fn number<'a>(option: &'static str, lowest: u64, value: Option<&'a [u8]>) -> Res
 impl fmt::Display for UsageError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Workload(name) => {
+            Self::Workload { name, known } => {
                 write!(f, "unknown workload '{}'; known are:", Printable(name))?;
-                NAMES.iter().try_for_each(|name| write!(f, " {name}"))
+                known.iter().try_for_each(|name| write!(f, " {name}"))
             }
             Self::Option(option) => write!(
                 f,

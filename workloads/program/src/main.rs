@@ -1,6 +1,7 @@
 //! The program that is measured in every target: all workloads in one static file.
 //!
-//! `workload-program [WORKLOAD] [--iters N] [--reps R] [--warmup W] [--calibrate MS] [--hold]`
+//! `workload-program [WORKLOAD] [--iters N] [--reps R] [--warmup W] [--calibrate MS] [--hold]`,
+//! or `workload-program probe [HOST_PID FILE NONCE]`
 //!
 //! It has one thread, and `main` is called by the C library's start-up code directly: Rust's own would first
 //! make a signal stack, look at the standard descriptors and install handlers, none of which is needed, and
@@ -8,15 +9,9 @@
 
 #![no_main]
 
-mod cli;
-mod output;
-mod run;
+use core::ffi::{c_char, c_int};
 
-use core::ffi::{CStr, c_char, c_int};
-
-use workload_program::sys;
-
-use cli::Request;
+use workload_program::{NAMES, entry, prepare, sys};
 
 /// Entry from the C library's start-up code.
 ///
@@ -33,28 +28,14 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
     if argc <= 1 {
         sys::exit(0);
     }
-    let count = usize::try_from(argc).unwrap_or(0);
-    // SAFETY: `index` is below `argc`, and each of the first `argc` pointers is to a string (the contract of
-    // main).
-    let argument = |index: usize| unsafe { CStr::from_ptr(*argv.add(index)) }.to_bytes();
+    // SAFETY: the contract of main is what is asked for.
+    let arguments = unsafe { entry::arguments(argc, argv) };
     // This one is started more often than all others together.
-    if count == 2 && argument(1) == b"noop" {
+    if argc == 2 && arguments.clone().next() == Some(b"noop".as_slice()) {
         sys::exit(0);
     }
-    sys::exit(with_arguments((1..count).map(argument)))
-}
-
-/// Everything but the plain `noop`; never inlined, so that `main` stays on one page.
-#[inline(never)]
-fn with_arguments<'a>(arguments: impl Iterator<Item = &'a [u8]>) -> u8 {
-    // A reader that went away shall be an error of write(2) and not a signal.
-    // SAFETY: SIG_IGN is no function of ours; nothing else in the program uses this signal.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    match Request::parse(arguments) {
-        Ok(request) => run::run(&request),
-        Err(error) => {
-            output::complain(&error);
-            2
-        }
+    if arguments.clone().next() == Some(b"probe".as_slice()) {
+        sys::exit(entry::probe(arguments.skip(1)));
     }
+    sys::exit(entry::with_arguments(&NAMES, prepare, arguments))
 }

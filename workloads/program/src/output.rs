@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use workload_program::sys::{self, WriteFailed};
+use crate::sys::{self, WriteFailed};
 
 /// Room for the lines between two marks; they are at most a tenth of it.
 const CAPACITY: usize = 2048;
@@ -13,12 +13,14 @@ pub struct Lines {
     length: usize,
 }
 
-impl Lines {
+impl Default for Lines {
     /// No lines yet.
-    pub const fn new() -> Self {
+    fn default() -> Self {
         Self { bytes: [0; CAPACITY], length: 0 }
     }
+}
 
+impl Lines {
     /// Adds a line with a figure. Rust prints the shortest digits that read back as the same number.
     pub fn sample(&mut self, name: &str, unit: &str, value: f64) {
         self.line(format_args!("sample {name} {unit} {value}"));
@@ -56,7 +58,7 @@ impl Write for Lines {
 
 /// Says on standard error what is wrong.
 pub fn complain(what: &dyn fmt::Display) {
-    let mut lines = Lines::new();
+    let mut lines = Lines::default();
     lines.line(format_args!("workload: {what}"));
     let text = lines.bytes.get(..lines.length).unwrap_or_default();
     // The exit status says it too, so a standard error that nobody reads loses nothing.

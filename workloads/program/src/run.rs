@@ -2,14 +2,17 @@
 
 use core::fmt::Display;
 
-use workload_program::sys::{self, WriteFailed, now_ns};
-use workload_program::{Work, prepare};
+use crate::sys::{self, WriteFailed, now_ns};
+use crate::work::{PrepareError, Work};
 
 use crate::cli::{Mode, Request};
 use crate::output::{Lines, complain};
 
+/// What finds a workload by name and prepares it.
+pub type Prepare = fn(&str) -> Result<Box<dyn Work>, PrepareError>;
+
 /// Does what was asked for and returns the exit status.
-pub fn run(request: &Request) -> u8 {
+pub fn run(request: &Request, prepare: Prepare) -> u8 {
     let mut work = match prepare(request.workload) {
         Ok(work) => work,
         Err(error) => return fail(&error),
@@ -18,7 +21,7 @@ pub fn run(request: &Request) -> u8 {
         Mode::Repeat { iters, reps, warmup } => repeat(work.as_mut(), iters, reps, warmup),
         Mode::Calibrate { milliseconds } => {
             let iters = calibrate(work.as_mut(), milliseconds.saturating_mul(1_000_000));
-            let mut lines = Lines::new();
+            let mut lines = Lines::default();
             lines.line(format_args!("sample iters count {iters}"));
             lines.flush()
         }
@@ -41,7 +44,7 @@ fn fail(error: &dyn Display) -> u8 {
 /// travel with the next `begin`, so that two writes a repetition are enough and no formatting lies between
 /// the marks.
 fn repeat(work: &mut dyn Work, iters: u64, reps: u64, warmup: u64) -> Result<(), WriteFailed> {
-    let mut lines = Lines::new();
+    let mut lines = Lines::default();
     for repetition in 0..warmup.saturating_add(reps) {
         lines.line(format_args!("{}", if repetition < warmup { "begin warmup" } else { "begin" }));
         lines.flush()?;

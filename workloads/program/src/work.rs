@@ -40,6 +40,8 @@ pub enum PrepareError {
     Unknown,
     /// The target did not give this many bytes.
     Memory(usize),
+    /// A step of the preparation failed; the reason follows.
+    Step(&'static str, String),
 }
 
 impl fmt::Display for PrepareError {
@@ -47,6 +49,7 @@ impl fmt::Display for PrepareError {
         match self {
             Self::Unknown => f.write_str("no workload of that name"),
             Self::Memory(bytes) => write!(f, "cannot get {bytes} bytes of memory"),
+            Self::Step(step, reason) => write!(f, "cannot {step}: {reason}"),
         }
     }
 }

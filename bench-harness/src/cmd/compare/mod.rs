@@ -177,6 +177,7 @@ fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
         }),
         digests: crate::record::Digests {
             workload: Some(selection.image.digest.clone()),
+            real_workloads: selection.runs_real_ones().then(|| sealed::digest(workloads::REAL_PROGRAM)),
             guest: selection.takes_part(TargetKind::Microvm).then(|| sealed::digest(vm_backend::guest_elf())),
             kernel: kernel.as_ref().map(|kernel| kernel.digest.clone()),
             kernel_version: kernel.and_then(|kernel| kernel.version),

@@ -36,11 +36,7 @@ impl Selection {
             ));
         }
         let experiments = chosen(&args.experiments, &Experiment::ALL);
-        let names = chosen(
-            &args.workloads,
-            &crate::workload::names().into_iter().map(String::from).collect::<Vec<_>>(),
-        );
-        let workloads = names.iter().filter_map(|name| workloads::catalogue::find(name)).collect();
+        let workloads = crate::workload::chosen(&args.workloads);
         let (participants, skipped) = targets(&args.targets, &args.guest)?;
 
         let (image, startup, idle, user) = match &args.workload_bin {
@@ -63,6 +59,11 @@ impl Selection {
 
     pub(super) fn takes_part(&self, kind: TargetKind) -> bool {
         self.participants.iter().any(|participant| participant.target.kind() == kind)
+    }
+
+    pub(super) fn runs_real_ones(&self) -> bool {
+        let real = |workload: &&Workload| workload.program == workloads::Program::Real;
+        self.user.is_none() && self.workloads.iter().any(real)
     }
 
     /// Rows for the targets that take no part, so that a recording has no silent gaps.
