@@ -48,6 +48,9 @@ pub struct ContainerOptions {
     /// Network namespace for the outer end of --network veth, for example /run/netns/NAME [default: ours]
     #[arg(long, value_name = "PATH", requires = "network")]
     pub network_peer: Option<PathBuf>,
+    /// Make process 1 a tiny init that reaps orphans and passes signals on [default: the program is process 1]
+    #[arg(long)]
+    pub init: bool,
     /// Users and groups of the user namespace: single (the caller alone), ranges (of /etc/subuid, by newuidmap), or auto
     /// (ranges with --rootfs, where there are any) [default: auto]
     #[arg(long, value_name = "HOW", value_parser = id_maps)]
@@ -195,6 +198,7 @@ impl ContainerOptions {
             (Some(Network::Own(network)), None) => config.network(network.clone()),
             (None | Some(Network::Host), None) => config,
         };
+        config = config.init(self.init);
         if let Some(maps) = self.id_maps {
             config = config.id_maps(maps);
         }

@@ -7,11 +7,14 @@
 use std::ffi::{c_char, c_void};
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicI32, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 
 use crate::aide::Requests;
 use crate::capabilities::CapHeader;
-use crate::network::Maker;
+use crate::init::PROGRAM_PID;
+use crate::network::{Maker, wait, wait_shared, wake};
 use crate::plan::{Op, TREE_SLOTS};
 use crate::sys::{self, Ret, call, flags};
 use crate::timeline::Phase;
@@ -25,8 +28,12 @@ pub(crate) struct Shared {
     failed: AtomicU32,
     /// Why it failed; 0: it did not.
     errno: AtomicI32,
-    /// 1 as soon as only exec is left to be done.
+    /// Which exec is being done, when all steps are: [`AT_PROGRAM`], [`AT_INIT`].
     at_exec: AtomicU32,
+    /// The number of a program's process that is started beside an init, until it has executed the program or ended.
+    program: AtomicU32,
+    /// 1 when the init is in its place and the program may be executed.
+    go: AtomicU32,
 }
 
 /// What became of a child, as seen by the caller after the clone has returned.
@@ -38,6 +45,8 @@ pub(crate) enum Fate {
     Failed { op: usize, errno: i32 },
     /// exec failed.
     ExecFailed { errno: i32 },
+    /// The program could not be started beside an init, or the init not be executed, which ends both.
+    InitFailed { errno: i32 },
     /// It ended without a word.
     Killed,
 }
@@ -48,17 +57,36 @@ impl Shared {
         self.marks.get(phase as usize).map(|mark| mark.load(Relaxed)).filter(|&ns| ns != 0)
     }
 
+    /// Lets a program be executed whose init is in its place, and waits until it is, or is not to be.
+    pub(crate) fn let_go(&self) {
+        if self.errno.load(Acquire) == 0 {
+            self.go.store(1, Release);
+            wake(&self.go);
+        }
+        loop {
+            match self.program.load(Acquire) {
+                0 => return,
+                task => wait_shared(&self.program, task),
+            }
+        }
+    }
+
     pub(crate) fn fate(&self) -> Fate {
         let errno = self.errno.load(Relaxed);
-        let at_exec = self.at_exec.load(Relaxed) != 0;
-        match (errno, at_exec) {
-            (0, true) => Fate::Executed,
-            (0, false) => Fate::Killed,
-            (errno, true) => Fate::ExecFailed { errno },
-            (errno, false) => Fate::Failed { op: self.failed.load(Relaxed) as usize, errno },
+        match (errno, self.at_exec.load(Relaxed)) {
+            // An init alone is no program.
+            (0, 0 | AT_INIT) => Fate::Killed,
+            (0, _) => Fate::Executed,
+            (errno, 0) => Fate::Failed { op: self.failed.load(Relaxed) as usize, errno },
+            (errno, AT_INIT) => Fate::InitFailed { errno },
+            (errno, _) => Fate::ExecFailed { errno },
         }
     }
 }
+
+/// Values of [`Shared::at_exec`].
+const AT_PROGRAM: u32 = 1;
+const AT_INIT: u32 = 2;
 
 /// How the program is executed.
 #[derive(Debug, Clone, Copy)]
@@ -71,11 +99,20 @@ pub(crate) enum Exec {
     DryRun,
 }
 
+/// What an init takes: the image, and the top of a stack for the program's start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Init {
+    pub(crate) image: RawFd,
+    pub(crate) stack: u64,
+}
+
 /// Everything a child works with.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
     pub(crate) ops: &'a [Op],
     pub(crate) exec: Exec,
+    /// Where process 1 is not to be the program.
+    pub(crate) init: Option<Init>,
     /// Null-terminated, as execve(2) wants it.
     pub(crate) argv: *const *const c_char,
     /// Null-terminated, as execve(2) wants it.
@@ -116,7 +153,27 @@ pub(crate) unsafe extern "C" fn main(arg: *const c_void) -> ! {
         }
         index = index.wrapping_add(1);
     }
-    start.shared.at_exec.store(1, Relaxed);
+    if matches!(start.exec, Exec::DryRun) {
+        start.shared.at_exec.store(AT_PROGRAM, Relaxed);
+        sys::exit(0);
+    }
+    let failed = match start.init {
+        // SAFETY: this function's contract.
+        None => unsafe { execute(start) },
+        // SAFETY: as above.
+        Some(init) => unsafe { execute_beside(start, arg, init) },
+    };
+    start.shared.errno.store(failed, Relaxed);
+    sys::exit(FAILED)
+}
+
+/// Executes the program; returns why it could not.
+///
+/// # Safety
+///
+/// As for [`main`].
+unsafe fn execute(start: &Start<'_>) -> i32 {
+    start.shared.at_exec.store(AT_PROGRAM, Relaxed);
     let (argv, envp) = (start.argv as usize, start.envp as usize);
     let ret = match start.exec {
         // SAFETY: a C string and two null-terminated arrays of C strings, all in the suspended caller.
@@ -128,8 +185,65 @@ pub(crate) unsafe extern "C" fn main(arg: *const c_void) -> ! {
         },
         Exec::DryRun => sys::exit(0),
     };
-    start.shared.errno.store(ret.err().unwrap_or(libc::EIO), Relaxed);
+    ret.err().unwrap_or(libc::EIO)
+}
+
+/// Starts the program as a child and executes the init; returns why one of the two could not be done.
+///
+/// # Safety
+///
+/// As for [`main`], `arg` being its own; `init.stack` is the top of a stack that nobody else uses.
+unsafe fn execute_beside(start: &Start<'_>, arg: *const c_void, init: Init) -> i32 {
+    start.shared.at_exec.store(AT_INIT, Relaxed);
+    let tid = start.shared.program.as_ptr();
+    // SAFETY: this function's contract; `program` is made for running so; the caller waits until it does so no more.
+    match unsafe { sys::clone_beside(init.stack, tid, program, arg) } {
+        Ok(PROGRAM_PID) => {}
+        // The init knows it by this number.
+        Ok(_) => return libc::EPROTO,
+        Err(errno) => return errno,
+    }
+    let none: [*const c_char; 1] = [ptr::null()];
+    let name: [*const c_char; 2] = [c"init".as_ptr(), ptr::null()];
+    // SAFETY: C strings and null-terminated arrays of them; the table of descriptors is this process's own, and it needs none
+    // but the image, which is above stderr.
+    unsafe {
+        let (image, empty) = (sys::fd(init.image), sys::path(c""));
+        // By hand: what is to be closed by exec is closed only when the caller already runs again.
+        sys::attempt(libc::SYS_close_range, [0, image - 1, 0, 0, 0, 0]);
+        sys::attempt(libc::SYS_close_range, [image + 1, u32::MAX as usize, 0, 0, 0, 0]);
+        let (argv, envp) = (name.as_ptr() as usize, none.as_ptr() as usize);
+        let ret = call(libc::SYS_execveat, [image, empty, argv, envp, flags(libc::AT_EMPTY_PATH), 0]);
+        ret.err().unwrap_or(libc::EIO)
+    }
+}
+
+/// The first function of a program that is started beside an init.
+///
+/// It waits for the caller's word that the init is executed. Until then process 1 has the caller's memory and descriptors,
+/// which nothing that runs in the container may see.
+///
+/// # Safety
+///
+/// As for [`main`].
+unsafe extern "C" fn program(arg: *const c_void) -> ! {
+    // SAFETY: this function's contract.
+    let start = unsafe { &*arg.cast::<Start<'_>>() };
+    while start.shared.go.load(Acquire) == 0 {
+        wait(&start.shared.go, 0);
+    }
+    // SAFETY: as above.
+    let failed = unsafe { empty_mask().err().unwrap_or_else(|| execute(start)) };
+    start.shared.errno.store(failed, Relaxed);
     sys::exit(FAILED)
+}
+
+/// Lets all signals come.
+fn empty_mask() -> Ret {
+    let none = 0_u64;
+    let none = ptr::from_ref(&none) as usize;
+    // SAFETY: a mask of 8 bytes, as the size says.
+    unsafe { call(libc::SYS_rt_sigprocmask, [flags(libc::SIG_SETMASK), none, 0, size_of::<u64>(), 0, 0]) }
 }
 
 /// Runs one step.
@@ -304,9 +418,12 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
             let default = KernelSigaction::default();
             let action = ptr::from_ref(&default) as usize;
             sys!(SYS_rt_sigaction, flags(libc::SIGPIPE), action, 0, size_of::<u64>())?;
-            let none = 0_u64;
-            let none = ptr::from_ref(&none) as usize;
-            sys!(SYS_rt_sigprocmask, flags(libc::SIG_SETMASK), none, 0, size_of::<u64>())
+            if start.init.is_some() {
+                // All stay blocked: what comes before the init waits for them would be lost. Nor may children be reaped by
+                // the kernel, as they are where SIGCHLD is ignored.
+                return sys!(SYS_rt_sigaction, flags(libc::SIGCHLD), action, 0, size_of::<u64>());
+            }
+            empty_mask()
         }
         Op::Seccomp(filter) => {
             let length = u16::try_from(filter.len()).unwrap_or(u16::MAX);
@@ -396,8 +513,14 @@ mod tests {
         shared.errno.store(libc::EPERM, Relaxed);
         shared.failed.store(3, Relaxed);
         assert_eq!(shared.fate(), Fate::Failed { op: 3, errno: libc::EPERM });
-        shared.at_exec.store(1, Relaxed);
+        shared.at_exec.store(AT_PROGRAM, Relaxed);
         assert_eq!(shared.fate(), Fate::ExecFailed { errno: libc::EPERM });
+        shared.at_exec.store(AT_INIT, Relaxed);
+        assert_eq!(shared.fate(), Fate::InitFailed { errno: libc::EPERM });
+        shared.errno.store(0, Relaxed);
+        assert_eq!(shared.fate(), Fate::Killed);
+        shared.errno.store(libc::EPERM, Relaxed);
+        shared.at_exec.store(AT_PROGRAM, Relaxed);
         shared.errno.store(0, Relaxed);
         assert_eq!(shared.fate(), Fate::Executed);
         assert_eq!(shared.mark(Phase::Clone), None);

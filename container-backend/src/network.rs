@@ -220,7 +220,7 @@ pub(crate) fn wait(word: &AtomicU32, value: u32) {
 }
 
 /// As [`wait`], for the word that the kernel itself wakes, which it does for all processes.
-fn wait_shared(word: &AtomicU32, value: u32) {
+pub(crate) fn wait_shared(word: &AtomicU32, value: u32) {
     futex(word, libc::FUTEX_WAIT, value);
 }
 

@@ -154,6 +154,7 @@ pub(crate) struct Options {
     pub(crate) terminals: Option<bool>,
     pub(crate) network: Network,
     pub(crate) id_maps: IdMaps,
+    pub(crate) init: bool,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) oom_score_adj: Option<i32>,
 }
@@ -245,6 +246,16 @@ impl Config {
     #[must_use]
     pub fn id_maps(mut self, maps: IdMaps) -> Self {
         self.options.id_maps = maps;
+        self
+    }
+
+    /// Whether process 1 is a tiny init, which reaps orphans and passes signals on to the program, process 2; by default the
+    /// program is process 1. Needs the layer [`Pid`](crate::Layer::Pid).
+    ///
+    /// A program that is killed by signal N then ends the instance with the code 128 + N, and counts as two processes.
+    #[must_use]
+    pub fn init(mut self, init: bool) -> Self {
+        self.options.init = init;
         self
     }
 

@@ -15,6 +15,7 @@ use crate::config::{Config, Program};
 use crate::error::{PrepareError, SpawnError};
 use crate::given::{Lower, find_inside};
 use crate::idmap::{IdMaps, Ranges};
+use crate::init;
 use crate::isolation::{Isolation, Layer};
 use crate::network::Maker;
 use crate::options::{Network, Rootfs};
@@ -121,6 +122,8 @@ pub struct Prepared {
     pub(crate) network_beside: bool,
     /// One that is at work already, for the first start.
     pub(crate) maker: Mutex<Option<Maker>>,
+    /// The image of an init, where process 1 is not to be the program.
+    pub(crate) init: Option<OwnedFd>,
     /// The outer side of veth pairs.
     pub(crate) outside: Option<Arc<Outside>>,
     pub(crate) ranges: Option<Ranges>,
@@ -171,6 +174,11 @@ impl Prepared {
             Network::Veth(veth) => Some(Outside::new(veth)?),
             _ => None,
         };
+        if config.options.init && !isolation.has(Layer::Pid) {
+            return Err(PrepareError::NeedsLayer { what: "an init", layer: Layer::Pid.name() });
+        }
+        let init = config.options.init.then(init::sealed).transpose();
+        let init = init.map_err(|source| PrepareError::Open { what: "a memfd for the init", source })?;
         let (ranges, id_maps) = id_maps(&config, isolation)?;
         let granted = Granted { has_group: groups.is_some(), ranges: ranges.is_some() };
         let ops = steps(&config, isolation, &program, root.as_ref(), granted)?;
@@ -207,6 +215,7 @@ impl Prepared {
             maker: Mutex::new(maker),
             groups,
             usage: config.usage,
+            init,
             outside,
             ranges,
             id_maps,

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::PoisonError;
 
 use crate::aide::{Duties, Requests};
-use crate::child::{self, Exec, Fate, Shared, Start};
+use crate::child::{self, Exec, Fate, Init, Shared, Start};
 use crate::config::{Stdio, Stream};
 use crate::error::SpawnError;
 use crate::isolation::Layer;
@@ -44,12 +44,15 @@ impl Prepared {
         let cgroup_made_ns = group.as_ref().map(|_| monotonic_ns());
         let end = self.outside.as_ref().map(OuterEnd::new);
         let requests = Requests::default();
+        let init = self.init.as_ref().map(|image| Ok((image.as_raw_fd(), self.stacks.take()?)));
+        let init = init.transpose().map_err(SpawnError::Stack)?;
         let streams = Streams::new(self, stdio)?;
         let joins = group.as_ref().map(|group| group.joins()).unwrap_or_default();
         let shared = Shared::default();
         let start = Start {
             ops: &self.ops,
             exec,
+            init: init.as_ref().map(|(image, stack)| Init { image: *image, stack: stack.top() }),
             argv: self.argv.as_ptr(),
             envp: self.envp.as_ptr(),
             stdio: streams.fds,
@@ -69,7 +72,12 @@ impl Prepared {
         if let Some(maker) = maker {
             maker.finish(&self.stacks);
         }
-        let (pid, pidfd, executed_ns) = cloned?;
+        let (pid, pidfd, mut executed_ns) = cloned?;
+        if let Some((_, stack)) = init {
+            shared.let_go();
+            executed_ns = monotonic_ns();
+            self.stacks.give_back(stack);
+        }
         let fate = shared.fate();
         if fate != Fate::Executed {
             process::reap(pid, &pidfd);
@@ -142,6 +150,10 @@ impl Prepared {
             Fate::ExecFailed { errno } => {
                 SpawnError::Exec { program: self.program_name.clone(), source: sys::os_error(errno) }
             }
+            Fate::InitFailed { errno } => SpawnError::Setup {
+                step: "start the program beside an init".to_owned(),
+                source: sys::os_error(errno),
+            },
             Fate::Executed | Fate::Killed => SpawnError::Killed,
         }
     }

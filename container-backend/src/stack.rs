@@ -39,6 +39,12 @@ impl Stack {
     pub(crate) fn range(&self) -> (u64, u64) {
         ((self.base.as_ptr() as usize + GUARD) as u64, SIZE as u64)
     }
+
+    /// Where it begins: it grows down.
+    pub(crate) fn top(&self) -> u64 {
+        let (base, size) = self.range();
+        base + size
+    }
 }
 
 impl Drop for Stack {

@@ -176,6 +176,45 @@ int main(int argc, char **argv) {
         puts(word);
         return 0;
     }
+    if (!strcmp(act, "orphans")) {
+        /* Grandchildren that end when their parents are gone; how many are still there after a while? */
+        int ends[2], left = 0;
+        if (pipe(ends)) return 1;
+        for (int n = 0; n < atoi(arg); n++) {
+            pid_t child = fork();
+            if (child == 0) {
+                char byte;
+                if (fork() == 0) { close(ends[1]); if (read(ends[0], &byte, 1)) {} }
+                _exit(0);
+            }
+            waitpid(child, NULL, 0);
+        }
+        close(ends[1]);
+        for (int tries = 0; tries < 300; tries++) {
+            DIR *proc = opendir("/proc");
+            struct dirent *entry;
+            for (left = 0; (entry = readdir(proc));)
+                if (atoi(entry->d_name) > 1 && atoi(entry->d_name) != getpid()) left++;
+            closedir(proc);
+            if (!left) break;
+            usleep(1000);
+        }
+        printf("left %d\n", left);
+        return 0;
+    }
+    if (!strcmp(act, "signals")) {
+        /* Says which signals come, until SIGTERM does. */
+        sigset_t set;
+        int number;
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGUSR1);
+        sigaddset(&set, SIGHUP);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        puts("ready");
+        while (!sigwait(&set, &number)) { printf("%d\n", number); if (number == SIGTERM) return 7; }
+        return 1;
+    }
     if (!strcmp(act, "daemon")) {
         /* A grandchild that outlives its parent, in a session of its own. */
         if (fork() == 0) { setsid(); if (fork() == 0) { puts("ready"); for (;;) pause(); } _exit(0); }
