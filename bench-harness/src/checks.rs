@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::{HARNESS, Sample, metric};
+use crate::record::{HARNESS, LADDER, Sample, metric};
 use crate::stats::{modes, series};
 use crate::summary::{SAME_WITHIN, launches_by_target};
 use crate::units::{Kind, format_percent, format_value, kind_of};
@@ -68,6 +68,8 @@ pub fn of(samples: &[Sample]) -> Vec<Warning> {
 fn topics(samples: &[Sample]) -> BTreeSet<(&str, &str, &str)> {
     samples
         .iter()
+        // The layers of a ladder are compared block by block, which none of this disturbs.
+        .filter(|sample| sample.experiment != LADDER)
         .filter(|sample| sample.experiment != HARNESS && sample.metric == metric::main_of(&sample.experiment))
         .filter(|sample| sample.status.has_value() && kind_of(&sample.unit) == Kind::Time)
         .map(|sample| (sample.experiment.as_str(), sample.workload.as_str(), sample.unit.as_str()))

@@ -121,7 +121,7 @@ pub struct CompareArgs {
     /// [default: the small ones]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = workload_parser())]
     pub workloads: Vec<String>,
-    /// Experiments, separated by commas [default: all]
+    /// Experiments, separated by commas; `list experiments` names them [default: startup,memory,overhead]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = experiment_parser())]
     pub experiments: Vec<crate::experiment::Experiment>,
     /// How much is measured: quick ends within a minute, thorough is for publication

@@ -76,8 +76,23 @@ impl Effort {
                 Experiment::Startup => 2,
                 Experiment::Memory => 2,
                 Experiment::Overhead => 11,
+                // Each of its three parts by itself.
+                Experiment::Ladder => 6,
             }
             / 15
+    }
+
+    /// What the ladder makes of it: many rungs, and their differences block by block, which need fewer blocks.
+    #[must_use]
+    pub fn of_ladder(self) -> Self {
+        Self {
+            startup_blocks: self.startup_blocks.div_ceil(3),
+            memory_blocks: self.memory_blocks,
+            marginal_instances: self.marginal_instances.div_ceil(4),
+            // A block is whole or nothing: no rung is done before the others.
+            narrow_enough: 0.0,
+            ..self
+        }
     }
 }
 

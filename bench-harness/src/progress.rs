@@ -47,6 +47,12 @@ impl Progress {
         self.share = share;
     }
 
+    /// The part of the whole that the current experiment is.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.share
+    }
+
     /// Part `of_experiment` (0 to 1) of the current experiment is done.
     pub fn step(&mut self, what: &'static str, of_experiment: f64) {
         if self.quiet {

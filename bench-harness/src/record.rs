@@ -21,6 +21,9 @@ pub const BASELINE: &str = "native";
 /// Experiment of the rows that tell what the harness itself costs: no target is compared there.
 pub const HARNESS: &str = "harness";
 
+/// Experiment whose targets are rungs, each with one layer more or less than another.
+pub const LADDER: &str = "ladder";
+
 /// Metrics that the summary or the reports treat by name. All others are shown as they are.
 pub mod metric {
     /// Start to the first byte of output.
@@ -45,6 +48,17 @@ pub mod metric {
     pub const HOST_USED: &str = "host_used_bytes";
     /// Slope of [`HOST_USED`] over the number of running instances.
     pub const MARGINAL: &str = "marginal_bytes";
+    /// Memory that the kernel itself keeps (slab, kernel stacks, page tables, per-CPU memory) while `iteration` instances run:
+    /// the points of one curve a block, of which [`KERNEL`] is computed.
+    pub const KERNEL_USED: &str = "kernel_used_bytes";
+    /// Slope of [`KERNEL_USED`] over the number of running instances.
+    pub const KERNEL: &str = "kernel_bytes";
+    /// CPU time that the kernel's own threads used for so long after an instance was gone.
+    pub const DEFERRED: &str = "deferred_cpu_ns";
+    /// From an instance being gone until half of [`DEFERRED`] was used.
+    pub const DEFERRED_HALF: &str = "deferred_half_ns";
+    /// What the metrics begin with that are differences of a rung of a ladder to another one: `layer.ready_ns`.
+    pub const LAYER_PREFIX: &str = "layer.";
     /// Time of one operation, measured by the workload.
     pub const TIME_PER_OP: &str = "time_per_op_ns";
     /// Time between the workload's begin and end marks, measured by the host.
@@ -53,6 +67,14 @@ pub mod metric {
     pub const WINDOW_COST: &str = "window_cost_ns";
     /// In the experiment [`super::HARNESS`]: smallest step of the host's clock that was seen.
     pub const CLOCK_STEP: &str = "clock_step_ns";
+
+    /// Metrics that are points of a curve, and those that are its slope.
+    pub const CURVES: [(&str, &str); 2] = [(HOST_USED, MARGINAL), (KERNEL_USED, KERNEL)];
+
+    /// The slope that a metric is a point for.
+    pub fn slope_of(name: &str) -> Option<&'static str> {
+        CURVES.iter().find(|(points, _)| *points == name).map(|(_, slope)| *slope)
+    }
 
     /// The metric whose row stands for a whole launch that failed or was skipped.
     pub fn main_of(experiment: &str) -> &'static str {

@@ -10,11 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-use crate::record::{BASELINE, HARNESS, Sample, Status, metric};
+use crate::record::{BASELINE, HARNESS, LADDER, Sample, Status, metric};
 use crate::stats::bootstrap::{Interval, Resampler, ratio};
 use crate::stats::shift::hodges_lehmann;
 use crate::stats::{MIN_FOR_INTERVAL, compare, describe, family, order, outliers, slope};
+use crate::target::rung;
 use crate::units::{Kind, kind_of};
+
+mod layers;
 
 /// Largest difference from the baseline that still is called `same`.
 ///
@@ -151,7 +154,7 @@ impl Cell {
             self.unit.clone_from(&sample.unit);
         }
         match (sample.status, sample.value) {
-            (Status::Ok, Some(value)) if sample.metric == metric::HOST_USED => {
+            (Status::Ok, Some(value)) if metric::slope_of(&sample.metric).is_some() => {
                 self.curves.entry(launch).or_default().push((f64::from(sample.iteration), value));
             }
             (Status::Ok, Some(value)) => self.values.entry(launch).or_default().push(value),
@@ -174,6 +177,16 @@ impl Cell {
             .values()
             .filter_map(|curve| Some(slope::theil_sen(std::slice::from_ref(curve))?.slope));
         self.values.values().filter_map(|values| describe::median(values)).chain(slopes).collect()
+    }
+
+    /// One value a block, of metrics that a block holds once for each target.
+    fn by_block(&self) -> BTreeMap<u32, f64> {
+        let values =
+            self.values.iter().filter_map(|((block, _), values)| Some((*block, describe::median(values)?)));
+        let slopes = self.curves.iter().filter_map(|((block, _), curve)| {
+            Some((*block, slope::theil_sen(std::slice::from_ref(curve))?.slope))
+        });
+        values.chain(slopes).collect()
     }
 
     /// The slope common to all curves, where there are curves and they are too few to resample.
@@ -206,6 +219,8 @@ pub fn summarise(samples: &[Sample], seed: u64) -> Vec<SummaryRow> {
     }
     let mut rows =
         cells.values().flat_map(|(topic, targets)| rows_of(*topic, targets, seed)).collect::<Vec<_>>();
+    let ladders = cells.values().filter(|(topic, _)| topic.0 == LADDER);
+    rows.extend(ladders.flat_map(|(topic, targets)| layers::rows_of(*topic, targets)));
     correct(&mut rows);
     rows
 }
@@ -247,7 +262,7 @@ pub fn launches_by_target<'a>(
 
 /// The metric that a sample counts for: the points of a curve count for its slope.
 fn shown_metric(sample: &Sample) -> &str {
-    if sample.metric == metric::HOST_USED { metric::MARGINAL } else { &sample.metric }
+    metric::slope_of(&sample.metric).unwrap_or(&sample.metric)
 }
 
 fn rows_of(topic: Topic<'_>, targets: &BTreeMap<(usize, &str), Cell>, seed: u64) -> Vec<SummaryRow> {
@@ -376,8 +391,9 @@ impl<'a> Places<'a> {
             "startup" => 0,
             "memory" => 1,
             "overhead" => 2,
-            HARNESS => 4,
-            _ => 3,
+            LADDER => 3,
+            HARNESS => 5,
+            _ => 4,
         };
         let main = usize::from(name != metric::main_of(experiment));
         let phase = usize::from(name.starts_with(metric::PHASE_PREFIX));
@@ -391,7 +407,9 @@ impl<'a> Places<'a> {
 pub const TARGETS: [&str; 4] = [BASELINE, "container", "microvm", "microvm-linux"];
 
 fn target_place(target: &str) -> (usize, &str) {
-    (TARGETS.iter().position(|known| *known == target).unwrap_or(TARGETS.len()), target)
+    let known = TARGETS.iter().position(|known| *known == target);
+    let rung = || Some(TARGETS.len() + rung::names().iter().position(|name| name == target)?);
+    (known.or_else(rung).unwrap_or(usize::MAX), target)
 }
 
 #[cfg(test)]

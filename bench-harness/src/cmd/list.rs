@@ -13,7 +13,12 @@ use crate::target::TargetKind;
 pub fn list(args: &ListArgs) -> Result<u8, HarnessError> {
     let entries: Vec<(&str, String)> = match args.what {
         Listing::Targets => TargetKind::ALL.map(|kind| (kind.name(), kind.about().to_owned())).into(),
-        Listing::Experiments => Experiment::ALL.map(|one| (one.name(), one.about().to_owned())).into(),
+        Listing::Experiments => Experiment::ALL
+            .map(|one| {
+                let asked = if Experiment::DEFAULT.contains(&one) { "" } else { " (by name only)" };
+                (one.name(), format!("{}{asked}", one.about()))
+            })
+            .into(),
         Listing::Workloads => workloads::catalogue::all()
             .iter()
             .map(|workload| (workload.name, workload.summary.to_owned()))

@@ -20,6 +20,10 @@ const SETTLE: Duration = Duration::from_millis(10);
 /// The same between the points of a curve: they are many, and only their trend counts.
 const SETTLE_POINT: Duration = Duration::from_millis(3);
 
+/// After a curve: network namespaces are taken down some 30 ms after the last of their processes, and their memory with them,
+/// which is not to be part of the next curve.
+const SETTLE_GONE: Duration = Duration::from_millis(60);
+
 /// Blocks of the curves are numbered from here, so that they are not mistaken for those of the single instances.
 const CURVES: u32 = 1_000;
 
@@ -28,6 +32,15 @@ const CURVES: u32 = 1_000;
 /// # Errors
 /// Where it ends before its plan does; single failures are rows.
 pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+    measure_in(bench, Experiment::Memory, subject)
+}
+
+/// The same as a part of `experiment`.
+pub(super) fn measure_in(
+    bench: &mut Bench<'_>,
+    experiment: Experiment,
+    subject: &Subject,
+) -> Result<(), Stop> {
     let mut stations: Vec<Station> =
         bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
     let began = Instant::now();
@@ -35,16 +48,16 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
     let (mut made, mut why) = (rounds, Ended::Planned);
     for round in 0..rounds {
         if round >= bench.effort.memory_blocks + LEAST_BLOCKS
-            && began.elapsed() > bench.effort.budget_of(Experiment::Memory)
+            && began.elapsed() > bench.effort.budget_of(experiment)
         {
             (made, why) = (round, Ended::Budget);
             break;
         }
         let is_curve = round >= bench.effort.memory_blocks;
         let block = if is_curve { CURVES + round - bench.effort.memory_blocks } else { round };
-        for slot in plan::block(bench.seed, Experiment::Memory, block, 1, bench.participants.len()) {
+        for slot in plan::block(bench.seed, experiment, block, 1, bench.participants.len()) {
             let participant = &bench.participants[slot.target];
-            let place = place(participant, subject, block, slot.order);
+            let place = place(experiment, participant, subject, block, slot.order);
             let station = &mut stations[slot.target];
             let rows = if is_curve {
                 curve(bench, station, subject, &place)?
@@ -53,15 +66,21 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
             };
             bench.sink.keep(rows)?;
         }
-        bench.progress.step("memory", 1.0 / f64::from(rounds));
+        bench.progress.step(experiment.name(), 1.0 / f64::from(rounds));
     }
-    bench.end(Experiment::Memory, &subject.name, made, why);
+    bench.end(experiment, &subject.name, made, why);
     Ok(())
 }
 
-fn place(participant: &Participant, subject: &Subject, block: u32, order: u32) -> Place {
+fn place(
+    experiment: Experiment,
+    participant: &Participant,
+    subject: &Subject,
+    block: u32,
+    order: u32,
+) -> Place {
     Place {
-        experiment: Experiment::Memory.name(),
+        experiment: experiment.name(),
         target: participant.name.clone(),
         workload: subject.name.clone(),
         block,
@@ -134,10 +153,13 @@ fn curve(
             }
         }
         sleep(SETTLE_POINT);
-        rows.push(match procfs::host_used() {
-            Ok(used) => place.row(metric::HOST_USED, "bytes", number, value(used)),
-            Err(error) => place.failed(metric::HOST_USED, "bytes", error.to_string()),
-        });
+        match procfs::host() {
+            Ok(host) => {
+                rows.push(place.row(metric::HOST_USED, "bytes", number, value(host.used)));
+                rows.push(place.row(metric::KERNEL_USED, "bytes", number, value(host.kernel)));
+            }
+            Err(error) => rows.push(place.failed(metric::HOST_USED, "bytes", error.to_string())),
+        }
     }
     if let Some(why) = instances.iter_mut().find_map(ended) {
         // Then the points do not belong to the numbers they are marked with.
@@ -145,6 +167,7 @@ fn curve(
         rows = vec![row(place, metric::HOST_USED, "bytes", why)];
     }
     instances.into_iter().for_each(finish);
+    sleep(SETTLE_GONE);
     Ok(rows)
 }
 

@@ -4,12 +4,14 @@ use std::fmt;
 
 use crate::plan::{Effort, Ended};
 use crate::progress::Progress;
-use crate::record::{EndedCell, Sample, Status, metric};
+use crate::record::{EndedCell, LADDER, Sample, Status, metric};
 use crate::runner::{LaunchFailure, Observer};
 use crate::target::{Prepared, Target};
 use crate::workload::Subject;
 
+mod afterwards;
 pub mod harness;
+pub mod ladder;
 pub mod memory;
 pub mod overhead;
 mod procfs;
@@ -24,11 +26,16 @@ pub enum Experiment {
     Memory = 1,
     /// How much slower the same work is.
     Overhead = 2,
+    /// What each layer of isolation costs.
+    Ladder = 3,
 }
 
 impl Experiment {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Self; 3] = [Self::Startup, Self::Memory, Self::Overhead];
+    pub const ALL: [Self; 4] = [Self::Startup, Self::Memory, Self::Overhead, Self::Ladder];
+
+    /// Those that are made where none is asked for by name.
+    pub const DEFAULT: [Self; 3] = [Self::Startup, Self::Memory, Self::Overhead];
 
     /// The name on the command line and in the recording.
     #[must_use]
@@ -37,6 +44,7 @@ impl Experiment {
             Self::Startup => "startup",
             Self::Memory => "memory",
             Self::Overhead => "overhead",
+            Self::Ladder => LADDER,
         }
     }
 
@@ -53,6 +61,7 @@ impl Experiment {
             Self::Startup => "start to first byte (by phase), start to exit, end to nothing being left",
             Self::Memory => "what one idle instance costs the host, by five methods",
             Self::Overhead => "the same work in every target, timed inside and outside",
+            Self::Ladder => "what each layer of isolation, and each size of a machine, costs by itself",
         }
     }
 }
@@ -237,7 +246,7 @@ pub fn skipped_row(experiment: Experiment, target: &str, workload: &str, reason:
 
 const fn main_unit(experiment: Experiment) -> &'static str {
     match experiment {
-        Experiment::Startup => "ns",
+        Experiment::Startup | Experiment::Ladder => "ns",
         Experiment::Memory => "bytes",
         Experiment::Overhead => "ns/op",
     }

@@ -63,6 +63,16 @@ pub struct Learned {
 /// # Errors
 /// Where it ends before its plan does; single failures are rows.
 pub fn measure(bench: &mut Bench<'_>, image: &Image, chosen: &[&'static Workload]) -> Result<Learned, Stop> {
+    measure_in(bench, Experiment::Overhead, image, chosen)
+}
+
+/// The same as a part of `experiment`.
+pub(super) fn measure_in(
+    bench: &mut Bench<'_>,
+    experiment: Experiment,
+    image: &Image,
+    chosen: &[&'static Workload],
+) -> Result<Learned, Stop> {
     let mut learned = Learned::default();
     let mut cells = Vec::new();
     for workload in chosen {
@@ -75,7 +85,7 @@ pub fn measure(bench: &mut Bench<'_>, image: &Image, chosen: &[&'static Workload
             Err(why) => {
                 let row = |name: &str| Sample {
                     status: Status::Failed,
-                    ..skipped_row(Experiment::Overhead, name, workload.name, &why)
+                    ..skipped_row(experiment, name, workload.name, &why)
                 };
                 let rows = bench.participants.iter().map(|participant| row(&participant.name)).collect();
                 bench.sink.keep(rows)?;
@@ -94,10 +104,10 @@ pub fn measure(bench: &mut Bench<'_>, image: &Image, chosen: &[&'static Workload
             reason = "a factor of a quotient that is judged to one percent"
         )]
         let operations = workload.operations_per_iteration as f64 * iterations as f64;
-        cells.push(cell(bench, Subject::ours(image, &invocation), Some(operations))?);
-        bench.progress.step("overhead", 0.05 / chosen.len() as f64);
+        cells.push(cell(bench, experiment, Subject::ours(image, &invocation), Some(operations))?);
+        bench.progress.step(experiment.name(), 0.05 / chosen.len() as f64);
     }
-    blocks(bench, &mut cells)?;
+    blocks(bench, experiment, &mut cells)?;
     Ok(learned)
 }
 
@@ -114,8 +124,8 @@ pub fn measure_user(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop
     };
     let why = match station.note(seen)? {
         Ok(seen) if !repetitions(&seen).is_empty() => {
-            let mut cells = vec![cell(bench, subject.clone(), None)?];
-            return blocks(bench, &mut cells);
+            let mut cells = vec![cell(bench, Experiment::Overhead, subject.clone(), None)?];
+            return blocks(bench, Experiment::Overhead, &mut cells);
         }
         Ok(_) => "it prints no `begin` and `end` marks, so there is no window to measure".to_owned(),
         Err(why) => why,
@@ -126,7 +136,12 @@ pub fn measure_user(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop
     bench.sink.keep(rows.collect())
 }
 
-fn cell(bench: &mut Bench<'_>, subject: Subject, operations: Option<f64>) -> Result<Cell, Stop> {
+fn cell(
+    bench: &mut Bench<'_>,
+    experiment: Experiment,
+    subject: Subject,
+    operations: Option<f64>,
+) -> Result<Cell, Stop> {
     let mut stations = Vec::new();
     let mut rows = Vec::new();
     for participant in bench.participants {
@@ -134,7 +149,7 @@ fn cell(bench: &mut Bench<'_>, subject: Subject, operations: Option<f64>) -> Res
         let unmet = subject.catalogued.and_then(|workload| workload.needs.unmet_by(&capabilities));
         match unmet {
             Some(reason) => {
-                rows.push(skipped_row(Experiment::Overhead, &participant.name, &subject.name, &reason));
+                rows.push(skipped_row(experiment, &participant.name, &subject.name, &reason));
                 stations.push(None);
             }
             None => stations.push(Some(Station::new(bench, participant, &subject))),
@@ -145,13 +160,13 @@ fn cell(bench: &mut Bench<'_>, subject: Subject, operations: Option<f64>) -> Res
     Ok(Cell { subject, operations, stations, progress, done: None })
 }
 
-fn blocks(bench: &mut Bench<'_>, cells: &mut [Cell]) -> Result<(), Stop> {
+fn blocks(bench: &mut Bench<'_>, experiment: Experiment, cells: &mut [Cell]) -> Result<(), Stop> {
     let blocks = bench.effort.warmup_blocks + bench.effort.overhead_blocks;
     let began = Instant::now();
     let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
         if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
-            && began.elapsed() > bench.effort.budget_of(Experiment::Overhead)
+            && began.elapsed() > bench.effort.budget_of(experiment)
         {
             (made, why) = (block, Ended::Budget);
             break;
@@ -163,15 +178,13 @@ fn blocks(bench: &mut Bench<'_>, cells: &mut [Cell]) -> Result<(), Stop> {
             break;
         }
         let launches = cells.len() * bench.participants.len();
-        for slot in
-            plan::block(bench.seed, Experiment::Overhead, block, cells.len(), bench.participants.len())
-        {
+        for slot in plan::block(bench.seed, experiment, block, cells.len(), bench.participants.len()) {
             let cell = &mut cells[slot.cell];
             if cell.done.is_some() {
                 continue;
             }
             let place = Place {
-                experiment: Experiment::Overhead.name(),
+                experiment: experiment.name(),
                 target: bench.participants[slot.target].name.clone(),
                 workload: cell.subject.name.clone(),
                 block,
@@ -181,12 +194,12 @@ fn blocks(bench: &mut Bench<'_>, cells: &mut [Cell]) -> Result<(), Stop> {
             let rows = launch(bench, cell, slot.target, &place)?;
             bench.sink.keep(rows)?;
             #[expect(clippy::cast_precision_loss, reason = "a few dozen launches")]
-            bench.progress.step("overhead", 0.95 / f64::from(blocks) / launches as f64);
+            bench.progress.step(experiment.name(), 0.95 / f64::from(blocks) / launches as f64);
         }
     }
     for cell in cells.iter() {
         let (made, why) = cell.done.map_or((made, why), |blocks| (blocks, Ended::Narrow));
-        bench.end(Experiment::Overhead, &cell.subject.name, made, why);
+        bench.end(experiment, &cell.subject.name, made, why);
     }
     Ok(())
 }

@@ -35,13 +35,26 @@ pub(super) fn resident(pids: &[i32]) -> Result<Resident, String> {
     Ok(sum)
 }
 
+/// Memory of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Host {
+    /// What is in use.
+    pub used: u64,
+    /// The part of it that the kernel keeps for itself: see [`KERNEL`].
+    pub kernel: u64,
+}
+
+/// What of `/proc/meminfo` is the kernel's own and grows with what runs: dentries, namespaces and other objects, stacks, page
+/// tables (those of virtual machines by another name), per-CPU memory.
+const KERNEL: [&str; 5] = ["Slab", "KernelStack", "PageTables", "SecPageTables", "Percpu"];
+
 /// Memory of the host that is in use: all of it, less what the kernel could hand out.
 ///
 /// That is MemAvailable and the pages that each CPU holds ready, which are free, too, but are counted as used, some
 /// hundred KiB at a time: more than an instance takes. The kernel also counts on each CPU apart and adds up when a
 /// counter has moved far enough; reading `stat_refresh` adds up now (Documentation/admin-guide/sysctl/vm.rst). Only root
 /// may, and where it fails the figure is coarser.
-pub(super) fn host_used() -> io::Result<u64> {
+pub(super) fn host() -> io::Result<Host> {
     drop(fs::read("/proc/sys/vm/stat_refresh"));
     let text = fs::read_to_string("/proc/meminfo")?;
     let fields = fields_kib(&text);
@@ -49,7 +62,9 @@ pub(super) fn host_used() -> io::Result<u64> {
         return Err(io::Error::other("/proc/meminfo has no MemAvailable"));
     };
     let ready = fs::read_to_string("/proc/zoneinfo").map_or(0, |text| ready_pages(&text)) * page_bytes();
-    Ok(total.saturating_sub(*available).saturating_sub(ready))
+    // What a kernel does not name is part of no sum.
+    let kernel = KERNEL.iter().filter_map(|name| fields.get(name)).sum();
+    Ok(Host { used: total.saturating_sub(*available).saturating_sub(ready), kernel })
 }
 
 /// Sum over the per-CPU page sets of all zones: their lines `count: 123`.
@@ -97,7 +112,8 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let own = resident(&[pid]).unwrap();
         assert!(own.uss > 0 && own.uss <= own.pss && own.pss <= own.rss, "{own:?}");
-        assert!(host_used().unwrap() > own.uss);
+        let host = host().unwrap();
+        assert!(host.used > own.uss && host.kernel > 0, "{host:?}");
     }
 
     #[test]

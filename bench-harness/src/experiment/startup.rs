@@ -13,6 +13,15 @@ use crate::workload::Subject;
 /// # Errors
 /// Where it ends before its plan does; single failures are rows.
 pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+    measure_in(bench, Experiment::Startup, subject)
+}
+
+/// The same as a part of `experiment`.
+pub(super) fn measure_in(
+    bench: &mut Bench<'_>,
+    experiment: Experiment,
+    subject: &Subject,
+) -> Result<(), Stop> {
     let mut stations: Vec<Station> =
         bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
     let blocks = bench.effort.warmup_blocks + bench.effort.startup_blocks;
@@ -21,7 +30,7 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
     let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
         if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
-            && began.elapsed() > bench.effort.budget_of(Experiment::Startup)
+            && began.elapsed() > bench.effort.budget_of(experiment)
         {
             (made, why) = (block, Ended::Budget);
             break;
@@ -30,10 +39,10 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
             (made, why) = (block, Ended::Narrow);
             break;
         }
-        for slot in plan::block(bench.seed, Experiment::Startup, block, 1, bench.participants.len()) {
+        for slot in plan::block(bench.seed, experiment, block, 1, bench.participants.len()) {
             let participant = &bench.participants[slot.target];
             let place = Place {
-                experiment: Experiment::Startup.name(),
+                experiment: experiment.name(),
                 target: participant.name.clone(),
                 workload: subject.name.clone(),
                 block,
@@ -59,10 +68,10 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
             };
             bench.sink.keep(rows)?;
         }
-        bench.progress.step("startup", 1.0 / f64::from(blocks));
+        bench.progress.step(experiment.name(), 1.0 / f64::from(blocks));
     }
-    bench.progress.step("startup", f64::from(blocks - made) / f64::from(blocks));
-    bench.end(Experiment::Startup, &subject.name, made, why);
+    bench.progress.step(experiment.name(), f64::from(blocks - made) / f64::from(blocks));
+    bench.end(experiment, &subject.name, made, why);
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 use super::charts::Chart;
 use super::table::{Table, details, experiments, main_tables, of_experiment};
-use super::{CHARTS, finding};
-use crate::record::{HARNESS, Host, RunInfo, Sample, metric};
+use super::{CHARTS, finding, ladder};
+use crate::record::{HARNESS, Host, LADDER, RunInfo, Sample, metric};
 use crate::stats::{MIN_FOR_INTERVAL, outliers};
 use crate::summary::{SAME_WITHIN, SummaryRow, Verdict, launches_by_target};
 use crate::units::{Bytes, format_percent, format_value, plural, significant};
@@ -60,6 +60,11 @@ fn section(rows: &[SummaryRow], samples: &[Sample], charts: &[Chart], experiment
     if let Some(sentence) = finding::of_experiment(rows, experiment) {
         text.push_str(&format!("{}\n\n", escape(&sentence)));
     }
+    if experiment == LADDER {
+        let answers = ladder::answers(rows);
+        text.extend(answers.iter().map(|answer| format!("- {}\n", escape(answer))));
+        text.push('\n');
+    }
     for chart in charts.iter().filter(|chart| chart.experiment == experiment) {
         text.push_str(&format!("![{}]({CHARTS}/{}.svg)\n\n", chart.alt, chart.name));
     }
@@ -77,6 +82,7 @@ fn heading(experiment: &str) -> String {
         "startup" => "Start-up".to_owned(),
         "memory" => "Memory".to_owned(),
         "overhead" => "Overhead".to_owned(),
+        LADDER => "Layer by layer".to_owned(),
         other => escape(other),
     }
 }
@@ -119,7 +125,12 @@ fn left_out(info: &RunInfo, rows: &[SummaryRow]) -> String {
             .map(|skipped| format!("- {} was skipped: {}", escape(&skipped.target), escape(&skipped.reason))),
     );
     for row in rows.iter().filter(|row| row.failed > 0 || row.verdict == Some(Verdict::Skipped)) {
-        if info.skipped.iter().any(|skipped| skipped.target == row.target) && row.failed == 0 {
+        // A rung of a ladder stands for its target, and has the same reason.
+        let known = info
+            .skipped
+            .iter()
+            .any(|skipped| skipped.target == row.target || row.reason.as_ref() == Some(&skipped.reason));
+        if known && row.failed == 0 {
             continue;
         }
         let what = if row.failed > 0 {

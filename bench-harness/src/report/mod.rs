@@ -5,11 +5,13 @@
 //! - [`terminal`]: the tables at the end of a run
 //! - [`charts`]: the pictures
 //! - [`finding`]: what was found, in words
+//! - `ladder`: what each layer costs, in tables and words
 //! - [`table`]: the tables that Markdown and terminal share
 
 pub mod charts;
 pub mod csv;
 pub mod finding;
+mod ladder;
 pub mod markdown;
 pub mod table;
 pub mod terminal;

@@ -1,6 +1,6 @@
 //! Tables as plain text cells, which Markdown and terminal lay out each in its own way.
 
-use crate::record::{BASELINE, metric};
+use crate::record::{BASELINE, LADDER, metric};
 use crate::stats::Interval;
 use crate::summary::{SummaryRow, Verdict};
 use crate::units::{format_p, format_ratio, format_value, scale_for, significant};
@@ -36,6 +36,7 @@ pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Vec<Table> {
         "startup" => by_workload(rows, experiment).into_iter().map(startup).collect(),
         "memory" => by_workload(rows, experiment).into_iter().map(memory).collect(),
         "overhead" => overhead(rows).into_iter().collect(),
+        LADDER => super::ladder::tables(rows),
         _ => Vec::new(),
     }
 }
@@ -66,7 +67,7 @@ fn find<'a>(rows: &[&'a SummaryRow], target: &str, name: &str) -> Option<&'a Sum
     rows.iter().copied().find(|row| row.target == target && row.metric == name)
 }
 
-fn head(names: &[&str]) -> Vec<String> {
+pub(super) fn head(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
@@ -204,7 +205,7 @@ pub fn details(rows: &[SummaryRow], experiment: &str) -> Table {
     }
 }
 
-fn value(value: Option<f64>, row: &SummaryRow) -> String {
+pub(super) fn value(value: Option<f64>, row: &SummaryRow) -> String {
     value.map_or_else(|| ABSENT.to_owned(), |value| format_value(value, &row.unit))
 }
 
@@ -232,6 +233,17 @@ fn figure_and_interval(figure: Option<f64>, interval: Option<Interval>, row: &Su
     let scale = scale_for(centre, &row.unit);
     let number = |value: f64| significant(value / scale.divisor);
     format!("{} [{}, {}] {}", number(centre), number(low), number(high), scale.label).trim_end().to_owned()
+}
+
+/// A difference of two targets: with its interval or without, and where that holds nought the bound that it gives.
+pub(super) fn difference(row: &SummaryRow, with_interval: bool) -> String {
+    match row.ci95 {
+        Some(interval) if interval.holds(0.0) => {
+            format!("<{}", format_value(super::ladder::reach(interval), &row.unit))
+        }
+        Some(interval) if with_interval => figure_and_interval(row.median, Some(interval), row),
+        _ => value(row.median, row),
+    }
 }
 
 /// `2.45 [2.40, 2.51]`.

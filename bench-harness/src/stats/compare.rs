@@ -26,7 +26,7 @@ pub fn rank_sum_p(a: &[f64], b: &[f64]) -> Option<f64> {
 /// Twice the midrank of every value, those of `a` first, and the sizes of the groups of equal values.
 ///
 /// Doubled, a midrank is a whole number.
-fn doubled_midranks(a: &[f64], b: &[f64]) -> (Vec<usize>, Vec<usize>) {
+pub(super) fn doubled_midranks(a: &[f64], b: &[f64]) -> (Vec<usize>, Vec<usize>) {
     let pooled: Vec<f64> = a.iter().chain(b).copied().collect();
     let mut order: Vec<usize> = (0..pooled.len()).collect();
     order.sort_by(|left, right| pooled[*left].total_cmp(&pooled[*right]));

@@ -6,6 +6,7 @@
 //! - [`bootstrap`]: seeded interval for a ratio of medians
 //! - [`compare`]: exact and approximate rank test of two samples
 //! - [`shift`]: by how much two samples differ, after Hodges and Lehmann
+//! - [`paired`]: the same of things measured in turn, block by block
 //! - [`share`]: interval for a probability, after Clopper and Pearson
 //! - [`family`]: many tests at once, after Holm
 //! - [`series`]: drift and autocorrelation over the launches of a run
@@ -22,6 +23,7 @@ pub mod family;
 pub mod modes;
 pub mod order;
 pub mod outliers;
+pub mod paired;
 pub mod series;
 pub mod share;
 pub mod shift;

@@ -80,6 +80,23 @@ pub(super) fn bare(launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
     Ok(Box::new(prepare(config)?))
 }
 
+/// A process with these layers of isolation, and with the launch's limits or without: a rung of a ladder.
+pub(super) fn layered(
+    launch: &Launch,
+    isolation: Isolation,
+    limited: bool,
+) -> Result<Box<dyn Prepared>, LaunchError> {
+    let mut limits = Limits::none();
+    if let Some(mib) = launch.mem_mib.filter(|_| limited) {
+        limits = limits.memory_bytes(mib << 20);
+    }
+    if let Some(pids) = launch.pids.filter(|_| limited) {
+        limits = limits.pids(pids);
+    }
+    let config = config(launch).envs(ENVIRONMENT).isolation(isolation);
+    Ok(Box::new(prepare(config.limits(limits).read_usage(false))?))
+}
+
 fn config(launch: &Launch) -> Config {
     let program = match &launch.program {
         Program::Path(path) => container_backend::Program::Path(path.clone()),

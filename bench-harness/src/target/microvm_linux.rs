@@ -56,6 +56,12 @@ fn cache() -> Option<PathBuf> {
     Some(base.join(CACHE))
 }
 
+/// Where a kernel of the cache would be; `None` where there can be no cache.
+#[must_use]
+pub fn cached(name: &str) -> Option<PathBuf> {
+    cache().map(|cache| cache.join(name))
+}
+
 fn find_in(cache: &Path) -> Option<PathBuf> {
     NAMES.iter().map(|name| cache.join(name)).find(|path| path.is_file())
 }

@@ -22,6 +22,7 @@ pub mod fake;
 pub mod microvm;
 pub mod microvm_linux;
 pub mod native;
+pub mod rung;
 
 /// The targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,6 +6,7 @@ use super::gate::Baseline;
 use super::{complain, print};
 use crate::cli::CompareArgs;
 use crate::error::{DONE, FAILED, HOST, HarnessError, SIGNALED, chain};
+use crate::experiment::ladder::Subjects;
 use crate::experiment::{Bench, Experiment, Stop};
 use crate::host::{self, noise};
 use crate::progress::Progress;
@@ -137,7 +138,18 @@ fn measure(
             (Experiment::Overhead, None) => {
                 let learned =
                     crate::experiment::overhead::measure(&mut bench, &selection.image, &selection.workloads)?;
-                info.repetitions = learned.iterations;
+                info.repetitions.extend(learned.iterations);
+            }
+            (Experiment::Ladder, _) => {
+                let subjects =
+                    Subjects { image: &selection.image, startup: &selection.startup, idle: &selection.idle };
+                let linux = args.guest.target(false);
+                let (kinds, absent) = (&selection.kinds, &selection.skipped);
+                let learned =
+                    crate::experiment::ladder::measure(&mut bench, subjects, kinds, absent, &linux)?;
+                // The other experiment's count of the same workload is its own.
+                info.repetitions
+                    .extend(learned.into_iter().map(|(name, count)| (format!("ladder/{name}"), count)));
             }
         }
         info.ended.append(&mut bench.ended);
@@ -151,6 +163,7 @@ const fn share(experiment: Experiment) -> f64 {
         Experiment::Startup => 0.08,
         Experiment::Memory => 0.12,
         Experiment::Overhead => 0.8,
+        Experiment::Ladder => 1.0,
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Selection {
     pub(super) participants: Vec<Participant>,
     pub(super) skipped: Vec<SkippedTarget>,
     pub(super) experiments: Vec<Experiment>,
+    /// Kinds of target that were asked for, or all: what the rungs of a ladder are chosen by.
+    pub(super) kinds: Vec<TargetKind>,
     /// Workloads of the overhead experiment.
     pub(super) workloads: Vec<&'static Workload>,
     pub(super) image: Image,
@@ -35,7 +37,11 @@ impl Selection {
                     .into(),
             ));
         }
-        let experiments = chosen(&args.experiments, &Experiment::ALL);
+        let experiments = if args.experiments.is_empty() {
+            Experiment::DEFAULT.to_vec()
+        } else {
+            chosen(&args.experiments, &Experiment::ALL)
+        };
         let workloads = crate::workload::chosen(&args.workloads);
         let (participants, skipped) = targets(&args.targets, &args.guest)?;
 
@@ -54,7 +60,8 @@ impl Selection {
                 (image, startup, idle, None)
             }
         };
-        Ok(Self { participants, skipped, experiments, workloads, image, startup, idle, user })
+        let kinds = chosen(&args.targets, &TargetKind::ALL);
+        Ok(Self { participants, skipped, experiments, kinds, workloads, image, startup, idle, user })
     }
 
     pub(super) fn takes_part(&self, kind: TargetKind) -> bool {
@@ -70,9 +77,10 @@ impl Selection {
     pub(super) fn keep_skipped(&self, sink: &mut dyn Sink) -> Result<(), Stop> {
         let mut rows = Vec::new();
         for SkippedTarget { target, reason } in &self.skipped {
-            for &experiment in &self.experiments {
+            // The ladder's rungs say it themselves.
+            for &experiment in self.experiments.iter().filter(|one| **one != Experiment::Ladder) {
                 let subjects: Vec<&str> = match (experiment, &self.user) {
-                    (Experiment::Startup, _) => vec![&self.startup.name],
+                    (Experiment::Startup | Experiment::Ladder, _) => vec![&self.startup.name],
                     (Experiment::Memory, _) => vec![&self.idle.name],
                     (Experiment::Overhead, Some(user)) => vec![&user.name],
                     (Experiment::Overhead, None) => self

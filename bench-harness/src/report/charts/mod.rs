@@ -2,6 +2,7 @@
 //!
 //! - [`phases`]: start-up as stacked bars
 //! - [`ecdf`]: distribution of the start-up times
+//! - [`ladder`]: what each layer of isolation costs
 //! - [`memory`]: memory of an instance by method
 //! - [`ratios`]: overhead as ratios to native
 //!
@@ -10,6 +11,7 @@
 mod axis;
 pub mod ecdf;
 mod frame;
+pub mod ladder;
 pub mod memory;
 mod palette;
 pub mod phases;
@@ -18,7 +20,7 @@ pub mod ratios;
 
 use picture::Picture;
 
-use crate::record::{Sample, metric};
+use crate::record::{LADDER, Sample, metric};
 use crate::summary::{SummaryRow, launches_by_target};
 
 /// A chart, and what its file is called.
@@ -63,6 +65,18 @@ pub fn all(rows: &[SummaryRow], samples: &[Sample]) -> Vec<Chart> {
             "Time of the same work over native, by workload and target",
             "overhead",
             ratios::draw(rows),
+        ),
+        (
+            "ladder",
+            "Time to the first byte and to the end, one bar a rung of the ladder",
+            LADDER,
+            ladder::climb(rows),
+        ),
+        (
+            "ladder-costs",
+            "What each layer of a container costs at the start, afterwards, in memory and per system call",
+            LADDER,
+            ladder::costs(rows),
         ),
     ];
     found

@@ -221,3 +221,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_ladder_has_a_chart_of_its_rungs_and_one_of_its_layers_costs() {
+    let mut samples = Vec::new();
+    for block in 0..8 {
+        for (place, rung) in (0..).zip(crate::target::rung::names()) {
+            let value = 1e5 * f64::from(place + 1) + f64::from(block * 7 % 5) * 9e3;
+            samples.push(sample("ladder", "noop", rung, "ready_ns", block, value));
+            samples.push(sample("ladder", "noop", rung, "exit_ns", block, value * 1.2));
+            samples.push(sample("ladder", "noop", rung, "deferred_cpu_ns", block, -value));
+            samples.push(sample("ladder", "syscall", rung, "time_per_op_ns", block, value / 1e6));
+        }
+    }
+    let names: Vec<_> = charts_of(&samples).iter().map(|chart| chart.name).collect();
+    assert_eq!(names, ["ladder", "ladder-costs"]);
+}
