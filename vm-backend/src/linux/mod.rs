@@ -37,6 +37,7 @@ pub mod mptable;
 pub mod params;
 pub mod probe;
 mod vcpu;
+pub mod virtio;
 
 pub use config::LinuxConfig;
 pub(crate) use console::Log;
