@@ -49,7 +49,7 @@ pub mod vm;
 
 pub use config::{Program, Stdio, VmConfig};
 pub use error::{ConfigError, Error, KvmError, ProgramError};
-pub use linux::{KernelError, LinuxConfig, LinuxError, LinuxVm};
+pub use linux::{KernelError, LinuxConfig, LinuxError, LinuxVm, Root};
 pub use probe::{Virtualisation, probe};
 pub use report::{Exits, Failure, Status};
 pub use template::guest_elf;

@@ -54,9 +54,11 @@ pub enum Step {
     GuestReset,
     /// Our init in a Linux guest cannot do its work: `address` is the number of its step, `detail` its errno.
     Init,
+    /// Making the disks and the network card of a Linux guest.
+    Devices,
 }
 
-const STEPS: [(Step, &CStr); 16] = [
+const STEPS: [(Step, &CStr); 17] = [
     (Step::Detach, c"detaching from the caller"),
     (Step::Open, c"opening /dev/kvm"),
     (Step::CreateVm, c"KVM_CREATE_VM"),
@@ -73,6 +75,7 @@ const STEPS: [(Step, &CStr); 16] = [
     (Step::Thread, c"starting the thread of a vCPU"),
     (Step::GuestReset, c"the guest's kernel panicked or reset the machine before the program ended"),
     (Step::Init, c"init in the guest failed"),
+    (Step::Devices, c"making disks and network card"),
 ];
 
 /// A failure of the monitor, read from the report.

@@ -15,7 +15,7 @@ pub const MAILBOX_SIZE: u64 = DATA_OFFSET + DATA_SIZE;
 /// First bytes of the mailbox: "bhlinux" and a zero.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"bhlinux\0");
 /// Version of this interface.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The port that an [`op`] is written to. Nothing of a PC is there (it is between the usual sound and joystick cards).
 pub const DOORBELL: u16 = 0x5e0;
@@ -53,6 +53,12 @@ pub mod steps {
     pub const EXEC: u32 = 5;
     /// Waiting for the program.
     pub const WAIT: u32 = 6;
+    /// Finding the disk.
+    pub const DISK: u32 = 7;
+    /// Mounting the disk, or the layer over it.
+    pub const MOUNT: u32 = 8;
+    /// Setting up the network card.
+    pub const NETWORK: u32 = 9;
 
     /// The step in words.
     pub const fn name(step: u32) -> &'static str {
@@ -63,6 +69,14 @@ pub mod steps {
             PROCESS => "making pipes and a process",
             EXEC => "executing the program",
             WAIT => "waiting for the program",
+            DISK => {
+                "finding the disk (the kernel needs virtio-mmio with CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES and virtio-blk built in; \
+                 scripts/build-guest-kernel builds one)"
+            }
+            MOUNT => {
+                "mounting the disk under a layer in memory (the kernel needs its file system and overlayfs built in)"
+            }
+            NETWORK => "setting up the network card (the kernel needs virtio-mmio and virtio-net built in)",
             _ => "a step that it could not name",
         }
     }
@@ -93,6 +107,19 @@ pub struct Mailbox {
     pub result: i32,
     /// See [`op`].
     pub status: i32,
+    /// Where the program's root is ([`root`]).
+    pub root: u32,
+    /// The guest's address on its network card, in network order as a number; 0: there is no card. The network has four
+    /// addresses, and the one before is the host's.
+    pub address: u32,
 }
 
-const _: () = assert!(size_of::<Mailbox>() == 48);
+/// Where the program's root is.
+pub mod root {
+    /// The initramfs.
+    pub const INITRAMFS: u32 = 0;
+    /// The first disk, read-only, under a layer of changes in memory.
+    pub const DISK: u32 = 1;
+}
+
+const _: () = assert!(size_of::<Mailbox>() == 56);

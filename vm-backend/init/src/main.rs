@@ -5,12 +5,15 @@
 //!
 //! * [`sys`]: system calls
 //! * [`mailbox`]: the way out of the machine
+//! * [`root`], [`net`]: a disk as the program's root, a network card
 //! * [`program`]: starting the program, its streams, its end
 #![no_std]
 #![no_main]
 
 mod mailbox;
+mod net;
 mod program;
+mod root;
 mod string;
 mod sys;
 

@@ -6,6 +6,7 @@ use vm_abi::linux::{NO_INPUT, op, steps};
 
 use crate::mailbox::{Failure, Mailbox, fail};
 use crate::sys::{self, PollFd};
+use crate::{net, root};
 
 /// Bytes of path, arguments and environment together: what the mailbox can hold.
 const TEXT: usize = Mailbox::room();
@@ -66,8 +67,17 @@ pub fn run(mailbox: &Mailbox) -> Result<Infallible, Failure> {
     const SIGPIPE: u64 = 1 << 12;
     let failed = |step| move |errno| (step, errno);
     let (path, argv, envp) = texts(mailbox).ok_or((steps::MAILBOX, 0))?;
-    let has_input = mailbox.page().stdin != 0;
-    sys::mount(c"proc", c"/proc");
+    let page = mailbox.page();
+    let has_input = page.stdin != 0;
+    if page.root == vm_abi::linux::root::DISK {
+        root::enter()?;
+    }
+    if page.address != 0 {
+        net::up(page.address)?;
+    }
+    // A kernel without it leaves the folder empty.
+    const PLAIN: usize = sys::NO_SUID | sys::NO_EXEC | 4;
+    sys::ignore(sys::mount(c"proc", c"/proc", c"proc", PLAIN, c""));
     // A program that does not read its input must not end us; a child's end comes through the descriptor.
     sys::block_signals(SIGCHLD | SIGPIPE);
     let signals = sys::signalfd(SIGCHLD).map_err(failed(steps::PROCESS))? as i32;

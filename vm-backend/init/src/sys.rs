@@ -140,11 +140,55 @@ pub fn set_session() {
     ignore(plain(112, [0; 6]));
 }
 
-pub fn mount(what: &Text, at: &Text) {
-    const NOSUID_NODEV_NOEXEC: usize = 2 | 4 | 8;
-    let (what, at) = (what.as_ptr() as usize, at.as_ptr() as usize);
-    // SAFETY: texts that outlive the call. A kernel without that file system leaves the folder empty.
-    ignore(unsafe { call(165, [what, at, what, NOSUID_NODEV_NOEXEC, 0, 0]) });
+/// MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_MOVE (include/uapi/linux/mount.h).
+pub const READ_ONLY: usize = 1;
+/// See [`READ_ONLY`].
+pub const NO_SUID: usize = 2;
+/// See [`READ_ONLY`].
+pub const NO_EXEC: usize = 8;
+/// See [`READ_ONLY`].
+pub const MOVE: usize = 0x2000;
+
+pub fn mount(what: &Text, at: &Text, kind: &Text, flags: usize, data: &Text) -> Answer {
+    let [what, at, kind, data] = [what, at, kind, data].map(|text| text.as_ptr() as usize);
+    // SAFETY: texts that outlive the call.
+    unsafe { call(165, [what, at, kind, flags, data, 0]) }
+}
+
+pub fn make_folder(path: &Text, mode: usize) -> Answer {
+    // SAFETY: a text that outlives the call.
+    unsafe { call(83, [path.as_ptr() as usize, mode, 0, 0, 0, 0]) }
+}
+
+/// Makes a device; `mode` says of which kind.
+pub fn make_device(path: &Text, mode: usize, major: u32, minor: u32) -> Answer {
+    // As new_encode_dev() of include/linux/kdev_t.h has it.
+    let number = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
+    // SAFETY: a text that outlives the call.
+    unsafe { call(133, [path.as_ptr() as usize, mode, number as usize, 0, 0, 0]) }
+}
+
+pub fn change_folder(path: &Text) -> Answer {
+    // SAFETY: a text that outlives the call.
+    unsafe { call(80, [path.as_ptr() as usize, 0, 0, 0, 0, 0]) }
+}
+
+pub fn change_root(path: &Text) -> Answer {
+    // SAFETY: a text that outlives the call.
+    unsafe { call(161, [path.as_ptr() as usize, 0, 0, 0, 0, 0]) }
+}
+
+/// A socket for datagrams of the internet protocol.
+pub fn socket() -> Answer {
+    const INET: usize = 2;
+    const DATAGRAMS: usize = 2;
+    plain(41, [INET, DATAGRAMS, 0, 0, 0, 0])
+}
+
+/// A request about a network card; `argument` is a `struct ifreq`.
+pub fn card(fd: i32, request: usize, argument: &mut [u8; 40]) -> Answer {
+    // SAFETY: those requests read and write a structure of 40 bytes, which is ours.
+    unsafe { call(16, [fd as usize, request, argument.as_mut_ptr() as usize, 0, 0, 0]) }
 }
 
 pub fn iopl(level: usize) {

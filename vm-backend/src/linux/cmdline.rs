@@ -1,6 +1,11 @@
 //! The kernel's command line.
 
 use super::error::LinuxError;
+use super::layout::{DEVICES, LINES};
+use super::virtio;
+
+/// Path of our init: none that a root file system of the user's has, too.
+pub const INIT: &str = "/.bench-init";
 
 /// COMMAND_LINE_SIZE of x86 (arch/x86/include/asm/setup.h), its final zero byte included.
 pub const LIMIT: usize = 2048;
@@ -18,11 +23,11 @@ pub const LIMIT: usize = 2048;
 const BASE: &str =
     "reboot=t panic=-1 earlyprintk=ttyS0,115200,keep 8250.nr_uarts=0 pci=off nokaslr cryptomgr.notests";
 
-/// Puts the line together: ours, then `extra`, which can override it.
+/// Puts the line together: ours, where so many devices are, then `extra`, which can override it.
 ///
 /// # Errors
 /// It is too long, or `extra` holds what is no part of a line.
-pub fn build(console: bool, extra: &str) -> Result<String, LinuxError> {
+pub fn build(console: bool, devices: usize, extra: &str) -> Result<String, LinuxError> {
     for character in extra.chars() {
         if character.is_control() {
             return Err(LinuxError::CommandLineControl { character });
@@ -33,7 +38,11 @@ pub fn build(console: bool, extra: &str) -> Result<String, LinuxError> {
     }
     // Without a console only what is wrong is printed. First, since the early console begins to print once it is named.
     let loudness = if console { "ignore_loglevel" } else { "quiet" };
-    let mut line = format!("{loudness} {BASE}");
+    let mut line = format!("{loudness} {BASE} rdinit={INIT}");
+    for (line_number, slot) in LINES.iter().zip(0..).take(devices) {
+        let address = DEVICES + slot * virtio::mmio::SIZE;
+        line.push_str(&format!(" virtio_mmio.device=4K@{address:#x}:{line_number}"));
+    }
     if !extra.is_empty() {
         line.push(' ');
         line.push_str(extra);
@@ -51,28 +60,37 @@ mod tests {
 
     #[test]
     fn a_boot_is_quiet_unless_the_console_is_asked_for() {
-        assert!(build(false, "").unwrap().starts_with("quiet "));
-        assert!(!build(true, "").unwrap().contains("quiet"));
+        assert!(build(false, 0, "").unwrap().starts_with("quiet "));
+        assert!(!build(true, 0, "").unwrap().contains("quiet"));
     }
 
     #[test]
     fn what_the_user_adds_comes_last() {
-        assert!(build(false, "panic=5 nosmp").unwrap().ends_with("notests panic=5 nosmp"));
+        assert!(build(false, 0, "panic=5 nosmp").unwrap().ends_with(" panic=5 nosmp"));
     }
 
     #[test]
     fn a_line_may_be_as_long_as_the_kernel_reads_and_no_longer() {
-        let room = LIMIT - 1 - build(false, "x").unwrap().len() + 1;
-        assert_eq!(build(false, &"x".repeat(room)).unwrap().len(), LIMIT - 1);
-        let error = build(false, &"x".repeat(room + 1)).unwrap_err();
+        let room = LIMIT - 1 - build(false, 0, "x").unwrap().len() + 1;
+        assert_eq!(build(false, 0, &"x".repeat(room)).unwrap().len(), LIMIT - 1);
+        let error = build(false, 0, &"x".repeat(room + 1)).unwrap_err();
         assert_eq!(error.to_string(), "the kernel's command line takes 2049 bytes, at most 2048 fit");
+    }
+
+    #[test]
+    fn every_device_is_named_with_its_place_and_its_line() {
+        let line = build(false, 2, "").unwrap();
+        assert!(
+            line.contains(" virtio_mmio.device=4K@0xd0100000:5 virtio_mmio.device=4K@0xd0101000:6"),
+            "{line}"
+        );
     }
 
     #[test]
     fn control_characters_are_refused() {
         for bad in ["a\nb", "a\0", "\u{7f}", "\tx"] {
-            assert!(matches!(build(false, bad), Err(LinuxError::CommandLineControl { .. })), "{bad:?}");
+            assert!(matches!(build(false, 0, bad), Err(LinuxError::CommandLineControl { .. })), "{bad:?}");
         }
-        assert!(matches!(build(false, "ü"), Err(LinuxError::CommandLineNotAscii { character: 'ü' })));
+        assert!(matches!(build(false, 0, "ü"), Err(LinuxError::CommandLineNotAscii { character: 'ü' })));
     }
 }

@@ -7,6 +7,19 @@ use super::machine::LinuxVm;
 use crate::config::{Program, VmConfig};
 use crate::error::Error;
 
+/// Where the guest's files come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Root {
+    /// An initramfs with the program, the devices that nearly every program expects, and the files handed over.
+    #[default]
+    Generated,
+    /// The same initramfs, with everything that is in a folder of the host. Changes are made to a copy in memory.
+    Folder(PathBuf),
+    /// A disk with a file system on it (ext4 for the small kernel of scripts/build-guest-kernel), in a file of the host, which is
+    /// not changed: changes go to a layer in memory.
+    Disk(PathBuf),
+}
+
 /// A Linux machine and the program in it. [`prepare`](Self::prepare) checks everything that can be checked once.
 #[derive(Debug, Clone)]
 pub struct LinuxConfig {
@@ -16,6 +29,9 @@ pub struct LinuxConfig {
     pub(crate) vcpus: u32,
     pub(crate) cmdline_extra: String,
     pub(crate) console: bool,
+    pub(crate) root: Root,
+    pub(crate) disks: Vec<(PathBuf, bool)>,
+    pub(crate) network: bool,
 }
 
 impl LinuxConfig {
@@ -27,7 +43,32 @@ impl LinuxConfig {
             vcpus: 1,
             cmdline_extra: String::new(),
             console: false,
+            root: Root::Generated,
+            disks: Vec::new(),
+            network: false,
         }
+    }
+
+    /// As [`new`](Self::new), for a program that is in this root, at an absolute path. It may be of any kind that the guest's
+    /// kernel knows: dynamically linked, or a script.
+    pub fn inside(kernel: impl Into<PathBuf>, root: Root, program: impl AsRef<Path>) -> Self {
+        let path = program.as_ref();
+        let config = Self::new(kernel, Program::Path(path.to_owned())).guest_path(path);
+        Self { root, ..config }
+    }
+
+    /// Adds a disk whose contents are a file of the host. The disk of [`Root::Disk`] comes before all others. A disk that can be
+    /// written to is for one machine at a time.
+    pub fn disk(mut self, image: impl Into<PathBuf>, read_only: bool) -> Self {
+        self.disks.push((image.into(), read_only));
+        self
+    }
+
+    /// Whether the machine has a network card, whose other end is a TAP device of the host, made for it and gone with it. The
+    /// host has the address before the guest's.
+    pub fn network(mut self, yes: bool) -> Self {
+        self.network = yes;
+        self
     }
 
     fn common(mut self, change: impl FnOnce(VmConfig) -> VmConfig) -> Self {

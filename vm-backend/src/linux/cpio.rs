@@ -9,6 +9,7 @@ const ALIGN: usize = 4;
 const S_IFDIR: u32 = 0o040_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFCHR: u32 = 0o020_000;
+const S_IFLNK: u32 = 0o120_000;
 
 /// An archive under construction. All files belong to root and are as old as the epoch, so that the same contents give the
 /// same bytes.
@@ -100,6 +101,34 @@ impl Archive {
         self.bytes.extend_from_slice(contents);
         self.pad();
         Ok(())
+    }
+
+    /// Adds a symbolic link.
+    ///
+    /// # Errors
+    /// There is something of that name.
+    pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<(), AddError> {
+        let size = u32::try_from(target.len()).map_err(|_| AddError::TooLarge)?;
+        let name = self.place(path)?;
+        self.entry(&name, S_IFLNK | 0o777, (0, 0), size);
+        self.bytes.extend_from_slice(target);
+        self.pad();
+        Ok(())
+    }
+
+    /// Whether there is something of that name, without a slash at either end.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.names.contains(name)
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Nothing was added yet.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// The whole archive.

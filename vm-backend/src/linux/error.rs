@@ -120,6 +120,25 @@ pub enum LinuxError {
         /// Which.
         path: PathBuf,
     },
+    /// A root file system that memory cannot hold.
+    #[error("{path} is larger than the machine's memory of {limit} MiB, where it would have to be; --mem makes it larger, an image of a disk needs none", path = .path.display())]
+    RootTooLarge {
+        /// The folder.
+        path: PathBuf,
+        /// Memory, MiB.
+        limit: u64,
+    },
+    /// More disks and network cards than there are interrupt lines for.
+    #[error("a machine has at most {limit} disks and network cards, not {asked}")]
+    Devices {
+        /// What was asked for.
+        asked: usize,
+        /// What can be had.
+        limit: usize,
+    },
+    /// There is no network on this host for a machine.
+    #[error("the machine cannot have a network card")]
+    Network(#[source] super::virtio::tap::TapError),
     /// Making the memory image failed.
     #[error("the image of the machine's memory cannot be made: {step}")]
     Image {

@@ -12,7 +12,7 @@
 //! 16 MiB     vmlinux, where it was linked
 //!   ...
 //! top        initramfs, at the end of the memory below the hole
-//! 0xd0000000 hole: mailbox, later devices; interrupt controllers
+//! 0xd0000000 hole: mailbox, devices (0xd0100000), interrupt controllers
 //! 4 GiB      the rest of the memory
 //! ```
 
@@ -43,6 +43,10 @@ pub const ACPI_SIZE: u64 = 0x1000;
 pub const HIGH: u64 = 0x10_0000;
 /// First address of the hole below 4 GiB.
 pub const HOLE: u64 = MAILBOX_GPA;
+/// Registers of the first virtio device, and those of the others behind it.
+pub const DEVICES: u64 = 0xd010_0000;
+/// Interrupt lines of the devices: those of the ISA bus that nothing of a PC has which is here.
+pub const LINES: [u32; 5] = [5, 6, 7, 10, 11];
 /// First address after it.
 pub const HOLE_END: u64 = 1 << 32;
 /// Local APICs and the I/O APIC (Intel SDM vol. 3, 11.4.1; 82093AA datasheet).
@@ -93,7 +97,7 @@ pub fn map(memory: u64) -> Vec<(u64, u64, Kind)> {
 const _: () = assert!(PAGE_TABLES + (2 + PAGE_DIRECTORIES) * PAGE <= COMMAND_LINE);
 const _: () = assert!(START_INFO + PAGE <= BOOT_PARAMS && BOOT_PARAMS + PAGE <= PAGE_TABLES);
 const _: () = assert!(COMMAND_LINE + super::cmdline::LIMIT as u64 <= MP_TABLE);
-const _: () = assert!(MAILBOX_GPA + MAILBOX_SIZE <= IO_APIC as u64);
+const _: () = assert!(MAILBOX_GPA + MAILBOX_SIZE <= DEVICES && DEVICES + 16 * PAGE <= IO_APIC as u64);
 
 #[cfg(test)]
 mod tests {

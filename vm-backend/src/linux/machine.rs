@@ -14,7 +14,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 
 use super::cmdline;
-use super::config::LinuxConfig;
+
+use super::config::{LinuxConfig, Root};
 use super::console::Log;
 use super::cpio::{AddError, Archive};
 use super::cpu::{self, Cpu};
@@ -25,7 +26,8 @@ use super::layout::{
     START_INFO,
 };
 use super::params::{self, Initramfs};
-use super::{PHASES, acpi, monitor, mptable};
+use super::virtio::tap::Tap;
+use super::{PHASES, acpi, bus, monitor, mptable, rootfs};
 use crate::config::Stdio;
 use crate::error::{ConfigError, Error};
 use crate::probe::{self, Virtualisation};
@@ -65,6 +67,11 @@ pub struct LinuxVm {
     pub(super) cpu: Cpu,
     pub(super) texts: Texts,
     pub(super) console: bool,
+    /// See [`vm_abi::linux::root`].
+    pub(super) root: u32,
+    /// Images, and whether they are read-only.
+    disks: Vec<(File, bool)>,
+    pub(super) network: bool,
     /// Descriptors that a monitor keeps, ascending.
     pub(super) keep: Vec<RawFd>,
     kind: Virtualisation,
@@ -82,7 +89,7 @@ fn read_all(mut file: &File, size: u64, path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 /// The archive: our init, the devices that nearly every program expects, the program, files handed over.
-fn archive(config: &LinuxConfig, program: &[u8], guest_path: &[u8]) -> Result<Vec<u8>, Error> {
+fn archive(config: &LinuxConfig, guest_path: &[u8]) -> Result<Vec<u8>, Error> {
     /// Numbers: Documentation/admin-guide/devices.txt.
     const DEVICES: [(&[u8], u32, u32); 6] = [
         (b"dev/mem", 1, 1),
@@ -107,14 +114,52 @@ fn archive(config: &LinuxConfig, program: &[u8], guest_path: &[u8]) -> Result<Ve
         let mode = if major == 1 && minor == 1 { 0o600 } else { 0o666 };
         archive.device(path, mode, major, minor).map_err(failed(path))?;
     }
-    archive.file(b"init", 0o755, INIT_ELF).map_err(failed(b"init"))?;
-    archive.file(guest_path, 0o555, program).map_err(failed(guest_path))?;
+    archive.file(cmdline::INIT.as_bytes(), 0o755, INIT_ELF).map_err(failed(cmdline::INIT.as_bytes()))?;
+    match &config.root {
+        Root::Generated => {
+            let (program, size, path) = open_program(&config.common.program)?;
+            crate::elf::read(&program, size)
+                .map_err(|source| Error::File { operation: "read", path: path.clone(), source })?
+                .map_err(|source| Error::Program { path: path.clone(), source })?;
+            let program = read_all(&program, size, &path)?;
+            archive.file(guest_path, 0o555, &program).map_err(failed(guest_path))?;
+        }
+        Root::Folder(folder) => rootfs::add(&mut archive, folder, config.common.memory)?,
+        // Where init puts the disk, the layer over it, and both together.
+        Root::Disk(_) => {
+            for path in [&b"disk"[..], b"layer", b"new"] {
+                archive.folder(path, 0o755).map_err(failed(path))?;
+            }
+        }
+    }
     for (host, guest) in &config.common.files {
         let (file, size) = open(host)?;
         let contents = read_all(&file, size, host)?;
         archive.file(guest.as_bytes(), 0o444, &contents).map_err(failed(guest.as_bytes()))?;
     }
     Ok(archive.finish())
+}
+
+/// Opens the images: that of the root first.
+fn disks(config: &LinuxConfig) -> Result<Vec<(File, bool)>, Error> {
+    let root = match &config.root {
+        Root::Disk(path) => Some((path.clone(), true)),
+        _ => None,
+    };
+    let open = |(path, read_only): &(PathBuf, bool)| {
+        let file = File::options().read(true).write(!read_only).open(path);
+        // A folder can be opened, too, and a device has no size of its own.
+        let file = file.and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        });
+        file.map(|file| (file, *read_only)).map_err(|source| Error::File {
+            operation: "opened as a disk",
+            path: path.clone(),
+            source,
+        })
+    };
+    root.iter().chain(&config.disks).map(open).collect()
 }
 
 fn texts(config: &LinuxConfig, guest_path: &[u8]) -> Result<Texts, Error> {
@@ -163,7 +208,16 @@ impl LinuxVm {
         let limit = u32::from(mptable::MAX_VCPUS);
         let vcpus = u8::try_from(config.vcpus).ok().filter(|n| (1..=mptable::MAX_VCPUS).contains(n));
         let vcpus = vcpus.ok_or(LinuxError::Vcpus { asked: config.vcpus, limit })?;
-        let line = cmdline::build(config.console, &config.cmdline_extra)?;
+        let disks = disks(config)?;
+        let devices = disks.len() + usize::from(config.network);
+        if devices > bus::MOST {
+            return Err(LinuxError::Devices { asked: devices, limit: bus::MOST }.into());
+        }
+        if config.network {
+            // Only to see that it can be done: each machine has its own.
+            Tap::new().map_err(LinuxError::Network)?;
+        }
+        let line = cmdline::build(config.console, devices, &config.cmdline_extra)?;
         check_host_memory(config.common.memory)?;
         let memory = config.common.memory & !(GRANULE - 1);
 
@@ -173,13 +227,9 @@ impl LinuxVm {
             .map_err(|source| Error::File { operation: "read", path: config.kernel.clone(), source })?
             .map_err(kernel_error)?;
 
-        let (program, size, path) = open_program(&config.common.program)?;
-        crate::elf::read(&program, size)
-            .map_err(|source| Error::File { operation: "read", path: path.clone(), source })?
-            .map_err(|source| Error::Program { path: path.clone(), source })?;
         let guest_path = config.common.guest_path.as_deref().map_or(DEFAULT_PATH, std::ffi::CStr::to_bytes);
         let texts = texts(config, guest_path)?;
-        let archive = archive(config, &read_all(&program, size, &path)?, guest_path)?;
+        let archive = archive(config, guest_path)?;
         let initramfs = place_archive(memory, kernel.end, archive.len() as u64)?;
 
         let kvm = probe::open()?;
@@ -206,7 +256,13 @@ impl LinuxVm {
             .map(pages)
             .map(|(from, to)| (from, to - from));
         let compressed = matches!(kernel.kind, Kind::BzImage { .. });
-        let keep = vec![image.as_raw_fd()];
+        let mut keep: Vec<RawFd> = disks.iter().map(|(file, _)| file.as_raw_fd()).collect();
+        keep.push(image.as_raw_fd());
+        keep.sort_unstable();
+        let root = match config.root {
+            Root::Disk(_) => vm_abi::linux::root::DISK,
+            _ => vm_abi::linux::root::INITRAMFS,
+        };
         let kind = probe::virtualisation();
         Ok(Self {
             image,
@@ -218,6 +274,9 @@ impl LinuxVm {
             cpu,
             texts,
             console: config.console,
+            root,
+            disks,
+            network: config.network,
             keep,
             kind,
         })
@@ -226,6 +285,11 @@ impl LinuxVm {
     /// Kind of virtualisation that instances will use.
     pub fn virtualisation(&self) -> Virtualisation {
         self.kind
+    }
+
+    /// The disks, for a monitor that goes on to own them.
+    pub(super) fn disks(&self) -> io::Result<Vec<(File, bool)>> {
+        self.disks.iter().map(|(file, read_only)| Ok((file.try_clone()?, *read_only))).collect()
     }
 
     /// Memory of an instance in bytes.

@@ -43,6 +43,15 @@ pub(super) struct Streams<'a> {
     pub out: [BorrowedFd<'a>; 2],
 }
 
+/// What init is told at its start.
+pub(super) struct Start<'a> {
+    pub texts: &'a Texts,
+    /// See [`vm_abi::linux::root`].
+    pub root: u32,
+    /// The guest's address, or 0.
+    pub address: u32,
+}
+
 /// The mailbox of one machine, in its memory.
 pub(super) struct Post<'a> {
     memory: &'a GuestMemoryMmap<()>,
@@ -58,7 +67,8 @@ const DATA: GuestAddress = GuestAddress(MAILBOX_GPA + DATA_OFFSET);
 
 impl<'a> Post<'a> {
     /// Puts the texts into the mailbox.
-    pub fn new(memory: &'a GuestMemoryMmap<()>, texts: &Texts, streams: Streams<'a>) -> io::Result<Self> {
+    pub fn new(memory: &'a GuestMemoryMmap<()>, start: &Start<'_>, streams: Streams<'a>) -> io::Result<Self> {
+        let texts = start.texts;
         let write = |offset: usize, value: u32| memory.write_obj(value, field(offset));
         let all = || {
             memory.write_obj(MAGIC, field(offset_of!(Mailbox, magic)))?;
@@ -67,6 +77,8 @@ impl<'a> Post<'a> {
             write(offset_of!(Mailbox, envc), texts.envc)?;
             write(offset_of!(Mailbox, text_len), u32::try_from(texts.bytes.len()).unwrap_or(0))?;
             write(offset_of!(Mailbox, stdin), u32::from(streams.input.is_some()))?;
+            write(offset_of!(Mailbox, root), start.root)?;
+            write(offset_of!(Mailbox, address), start.address)?;
             memory.write_slice(&texts.bytes, DATA)
         };
         all().map_err(io::Error::other)?;
@@ -192,7 +204,8 @@ mod tests {
         fn post(&self) -> Post<'_> {
             let texts = Texts { bytes: b"/a\0/a\0X=1\0".to_vec(), argc: 1, envc: 1 };
             let input = self.input.as_ref().map(File::as_fd);
-            Post::new(&self.memory, &texts, Streams { input, out: [self.out.as_fd(); 2] }).unwrap()
+            let start = Start { texts: &texts, root: 0, address: 0 };
+            Post::new(&self.memory, &start, Streams { input, out: [self.out.as_fd(); 2] }).unwrap()
         }
         fn set(&self, stream: u32, len: u32, status: i32) {
             self.memory.write_obj(stream, field(offset_of!(Mailbox, stream))).unwrap();

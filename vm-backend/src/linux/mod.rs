@@ -17,11 +17,14 @@
 //! * [`config`]: what to run, on what kernel, in how large a machine
 //! * [`kernel`]: bzImage and vmlinux, and what is neither
 //! * [`cmdline`], [`cpio`], [`params`], [`mptable`], [`acpi`], [`layout`]: what a kernel is given, as pure functions
+//! * [`rootfs`]: a folder as the guest's root
+//! * [`virtio`]: disks and a network card
 //! * [`machine`]: a prepared machine; all of its memory that is the same for every instance
 //! * [`probe`](mod@probe): whether the host's KVM runs kernels at all
-//! * `monitor`, `vcpu`, `mailbox`, `console`: the process that holds the machine
+//! * `monitor`, `vcpu`, `mailbox`, `console`, `bus`: the process that holds the machine
 
 pub mod acpi;
+mod bus;
 pub mod cmdline;
 pub mod config;
 mod console;
@@ -36,10 +39,11 @@ mod monitor;
 pub mod mptable;
 pub mod params;
 pub mod probe;
+pub mod rootfs;
 mod vcpu;
 pub mod virtio;
 
-pub use config::LinuxConfig;
+pub use config::{LinuxConfig, Root};
 pub(crate) use console::Log;
 pub use error::{KernelError, LinuxError};
 pub use machine::LinuxVm;

@@ -1,21 +1,25 @@
 //! The monitor of a Linux machine: from fork to the program's end.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::unistd::Pid;
 use vm_abi::linux::{MAILBOX_GPA, MAILBOX_SIZE};
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
+use super::bus::Bus;
 use super::console::{Log, Serial};
 use super::layout::{self, HOLE, KVM_TSS};
 use super::machine::LinuxVm;
-use super::mailbox::{Post, Streams};
+use super::mailbox::{Post, Start, Streams};
 use super::vcpu::{Devices, Vcpu};
+use super::virtio::tap::{Tap, TapError};
 use crate::clock::monotonic_ns;
 use crate::config::Stdio;
 use crate::monitor::memory::map;
@@ -67,7 +71,15 @@ pub(super) fn run(
     let memory = accessible(&regions)?;
     let low = regions.first().map_or(ptr::null_mut(), |(_, _, host)| *host);
     load(vm, low)?;
-    let post = Post::new(&memory, &vm.texts, streams()).map_err(at(Step::Load))?;
+    let tap = vm.network.then(Tap::new).transpose().map_err(|e| tap_failed(&e))?;
+    let told = Start {
+        texts: &vm.texts,
+        root: vm.root,
+        address: tap.as_ref().map_or(0, |tap| u32::from(tap.guest()).to_be()),
+    };
+    let post = Post::new(&memory, &told, streams()).map_err(at(Step::Load))?;
+    let bus = vm.disks().and_then(|disks| Bus::new(&fd, &memory, disks, tap)).map_err(at(Step::Devices))?;
+    let wire = bus.wire().map_err(at(Step::Devices))?;
     phase(Phase::Load);
     let mut vcpus = Vec::new();
     for id in 0..vm.vcpus {
@@ -76,9 +88,9 @@ pub(super) fn run(
     phase(Phase::Vcpu);
     let vcpus = (0..).zip(vcpus).map(|(id, fd)| Vcpu::set_up(fd, id, vm)).collect::<Result<Vec<_>, _>>()?;
     let devices =
-        Devices { post, serial: Serial::default(), log, console: vm.console, compressed: vm.compressed };
+        Devices { post, bus, serial: Serial::default(), log, console: vm.console, compressed: vm.compressed };
     phase(Phase::Enter);
-    start(vcpus, &Mutex::new(devices), report)
+    start(vcpus, &Mutex::new(devices), wire, report)
 }
 
 /// Local APICs, I/O APIC, 8259 and timer, all in KVM: a halted vCPU and a timer interrupt are no exits then.
@@ -170,7 +182,12 @@ fn is_null(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// The first vCPU runs in this thread, the others each in one of its own.
-fn start(mut vcpus: Vec<Vcpu>, devices: &Mutex<Devices<'_>>, report: &Report) -> Result<i32, Failure> {
+fn start(
+    mut vcpus: Vec<Vcpu>,
+    devices: &Mutex<Devices<'_>>,
+    wire: Option<OwnedFd>,
+    report: &Report,
+) -> Result<i32, Failure> {
     let others = vcpus.split_off(1);
     let Some(mut first) = vcpus.pop() else { return Ok(0) };
     std::thread::scope(|scope| {
@@ -184,11 +201,42 @@ fn start(mut vcpus: Vec<Vcpu>, devices: &Mutex<Devices<'_>>, report: &Report) ->
                 .spawn_scoped(scope, run)
                 .map_err(at(Step::Thread))?;
         }
+        if let Some(wire) = wire {
+            let receive = move || receive(&wire, devices);
+            std::thread::Builder::new()
+                .name("net".into())
+                .spawn_scoped(scope, receive)
+                .map_err(at(Step::Thread))?;
+        }
         let result = first.run(devices, report);
         // Another may be in the middle of a request; what it writes should not be cut off.
         let _last = devices.lock().unwrap_or_else(PoisonError::into_inner);
         end(result, report)
     })
+}
+
+/// Passes on what comes in from the network, for as long as there is one. Edge-triggered: what finds no place in the guest
+/// is taken when the guest says that it has made some.
+fn receive(wire: &OwnedFd, devices: &Mutex<Devices<'_>>) {
+    let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
+    let Ok(epoll) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return };
+    if epoll.add(wire, event).is_err() {
+        return;
+    }
+    loop {
+        let mut events = [EpollEvent::empty()];
+        match epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(_) => devices.lock().unwrap_or_else(PoisonError::into_inner).bus.receive(),
+            Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// A TAP device could be made when the machine was prepared, and cannot now.
+fn tap_failed(error: &TapError) -> Failure {
+    let (TapError::Open(source) | TapError::Create(source) | TapError::SetUp { source, .. }) = error;
+    Failure { step: Some(Step::Devices), detail: source.raw_os_error().unwrap_or(0), address: 0 }
 }
 
 /// Ends the process: waiting for the other vCPUs would be waiting for ever, they are in the guest.

@@ -7,6 +7,7 @@ use kvm_bindings::{Msrs, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment, 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_abi::linux::DOORBELL;
 
+use super::bus::Bus;
 use super::console::{COM1, COM1_PORTS, Log, Serial};
 use super::kernel::Entry;
 use super::layout::{BOOT_PARAMS, GDT, PAGE_TABLES, START_INFO};
@@ -55,6 +56,7 @@ const EXIT_OTHER: i32 = 0;
 /// What all vCPUs share.
 pub(super) struct Devices<'a> {
     pub post: Post<'a>,
+    pub bus: Bus<'a>,
     pub serial: Serial,
     pub log: Option<&'a Log>,
     pub console: bool,
@@ -174,14 +176,14 @@ impl Vcpu {
                     read(&devices(), port, data);
                     continue;
                 }
-                // Nothing is there.
-                Ok(VcpuExit::MmioRead(_, data)) => {
+                Ok(VcpuExit::MmioRead(address, data)) => {
                     report.count(Count::Other);
-                    data.fill(0xff);
+                    devices().bus.read(address, data);
                     continue;
                 }
-                Ok(VcpuExit::MmioWrite(..)) => {
+                Ok(VcpuExit::MmioWrite(address, data)) => {
                     report.count(Count::Other);
+                    devices().bus.write(address, data);
                     continue;
                 }
                 Ok(VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::Hlt) => continue,

@@ -177,7 +177,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::print_stdout, reason = "says why it skips")]
     fn a_tap_device_is_gone_with_its_descriptor() {
         let tap = match Tap::new() {
             Ok(tap) => tap,

@@ -1,0 +1,118 @@
+//! A folder of the host as the guest's root: copied into the initramfs.
+
+use std::fs::{self, FileType};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::cpio::{AddError, Archive};
+use super::error::LinuxError;
+use crate::error::Error;
+
+/// Adds everything in a folder, in the order of its names. What is in the archive already stays as it is; devices, sockets
+/// and pipes of the host are left out, and every file belongs to root.
+///
+/// # Errors
+/// A file cannot be read or is too large, or all of them together are larger than `limit` bytes.
+pub fn add(archive: &mut Archive, folder: &Path, limit: u64) -> Result<(), Error> {
+    if !fs::metadata(folder).map_err(file_error(folder))?.is_dir() {
+        return Err(file_error(folder)(io::ErrorKind::NotADirectory.into()));
+    }
+    let mut pending = vec![folder.to_owned()];
+    while let Some(path) = pending.pop() {
+        let inside = path.strip_prefix(folder).unwrap_or(Path::new("")).as_os_str().as_bytes().to_vec();
+        let meta = fs::symlink_metadata(&path).map_err(file_error(&path))?;
+        let (kind, mode) = (meta.file_type(), meta.mode() & 0o7777);
+        if path == folder || kind.is_dir() {
+            if !inside.is_empty() && !archive.has(&inside) {
+                archive.folder(&inside, mode).map_err(add_error(&path))?;
+            }
+            // Taken from the end.
+            let mut entries = fs::read_dir(&path)
+                .and_then(|entries| entries.map(|e| Ok(e?.path())).collect::<io::Result<Vec<PathBuf>>>())
+                .map_err(file_error(&path))?;
+            entries.sort_unstable_by(|a, b| b.cmp(a));
+            pending.append(&mut entries);
+            continue;
+        }
+        if left_out(kind) || archive.has(&inside) {
+            continue;
+        }
+        if meta.len() > limit || archive.len() > limit {
+            return Err(LinuxError::RootTooLarge { path: folder.to_owned(), limit: limit >> 20 }.into());
+        }
+        if kind.is_symlink() {
+            let target = fs::read_link(&path).map_err(file_error(&path))?;
+            archive.link(&inside, target.as_os_str().as_bytes()).map_err(add_error(&path))?;
+        } else {
+            let contents = fs::read(&path).map_err(file_error(&path))?;
+            archive.file(&inside, mode, &contents).map_err(add_error(&path))?;
+        }
+    }
+    Ok(())
+}
+
+fn left_out(kind: FileType) -> bool {
+    kind.is_block_device() || kind.is_char_device() || kind.is_socket() || kind.is_fifo()
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { operation: "read", path: path.clone(), source }
+}
+
+fn add_error(path: &Path) -> impl Fn(AddError) -> Error {
+    let path = path.to_owned();
+    move |error| match error {
+        AddError::Twice => LinuxError::Twice { path: path.clone() }.into(),
+        AddError::TooLarge => LinuxError::FileTooLarge { path: path.clone() }.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_files_and_links_are_copied_and_nothing_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("usr/bin")).unwrap();
+        fs::write(path("usr/bin/tool"), "contents").unwrap();
+        std::os::unix::fs::symlink("usr/bin", path("bin")).unwrap();
+        std::os::unix::fs::symlink("/etc/shadow", path("secret")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(path("socket")).unwrap());
+        fs::create_dir(path("dev")).unwrap();
+        fs::write(path("dev/null"), "not a device").unwrap();
+        let mut archive = Archive::new();
+        archive.folder(b"dev", 0o755).unwrap();
+        archive.device(b"dev/null", 0o666, 1, 3).unwrap();
+        add(&mut archive, folder.path(), 1 << 20).unwrap();
+        let text = String::from_utf8_lossy(&archive.finish()).into_owned();
+        for there in ["usr/bin/tool\0", "contents", "bin\0", "secret\0", "/etc/shadow"] {
+            assert!(text.contains(there), "{there}");
+        }
+        for not_there in ["socket\0", "not a device", "root:"] {
+            assert!(!text.contains(not_there), "{not_there}");
+        }
+    }
+
+    #[test]
+    fn a_folder_larger_than_the_machine_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = fs::File::create(folder.path().join("large")).unwrap();
+        large.set_len(1 << 40).unwrap();
+        let error = add(&mut Archive::new(), folder.path(), 64 << 20).unwrap_err();
+        assert!(matches!(error, Error::Linux(LinuxError::RootTooLarge { limit: 64, .. })), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_no_folder_is_an_error_that_names_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for path in [file.path(), Path::new("/nowhere/at/all")] {
+            let error = add(&mut Archive::new(), path, 1 << 20).unwrap_err();
+            assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Disks, roots and networks of Linux guests.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+
+use vm_backend::{Error, LinuxConfig, LinuxError, Root, Status};
+
+use crate::common::{machine, run, shell, skip};
+
+/// A root with a shell and a file.
+fn root(busybox: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::create_dir_all(folder.path().join("usr/bin")).expect("a folder");
+    std::os::unix::fs::symlink("usr/bin", folder.path().join("bin")).expect("a link");
+    fs::copy(busybox, folder.path().join("usr/bin/busybox")).expect("a copy");
+    std::os::unix::fs::symlink("busybox", folder.path().join("usr/bin/sh")).expect("a link");
+    fs::write(folder.path().join("greeting"), "hello\n").expect("a file");
+    folder
+}
+
+/// Reads and changes what is there, and looks for what every program expects.
+const LOOK_AROUND: &str = "read a < /greeting; echo $a; echo changed > /greeting; read a < /greeting; echo $a; \
+                           echo x > /dev/null && busybox test -d /proc/1 && echo y > /tmp/z && echo done";
+
+#[test]
+fn a_folder_is_the_root_and_stays_as_it_is() {
+    let Some((kernel, busybox)) = machine() else { return };
+    let folder = root(&busybox);
+    let config = LinuxConfig::inside(kernel, Root::Folder(folder.path().to_owned()), "/bin/sh")
+        .args(["-c", LOOK_AROUND])
+        .env("PATH", "/bin")
+        .mem_mib(256);
+    let (outcome, stdout, stderr) = run(&config, b"");
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("hello\nchanged\ndone\n", ""));
+    assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
+    assert_eq!(fs::read_to_string(folder.path().join("greeting")).expect("the file"), "hello\n");
+}
+
+#[test]
+fn a_disk_is_the_root_and_stays_as_it_is() {
+    let Some((kernel, busybox)) = machine() else { return };
+    let folder = root(&busybox);
+    let image = tempfile::NamedTempFile::new().expect("a temporary file");
+    image.as_file().set_len(16 << 20).expect("a hole");
+    let made = Command::new("mkfs.ext4").args(["-q", "-d"]).arg(folder.path()).arg(image.path()).status();
+    if !made.is_ok_and(|status| status.success()) {
+        return skip("no mkfs.ext4 (e2fsprogs)").unwrap_or(());
+    }
+    let before = fs::read(image.path()).expect("the image");
+    let config = LinuxConfig::inside(kernel, Root::Disk(image.path().to_owned()), "/bin/sh")
+        .args(["-c", LOOK_AROUND])
+        .env("PATH", "/bin")
+        .mem_mib(128);
+    let (outcome, stdout, stderr) = run(&config, b"");
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("hello\nchanged\ndone\n", ""), "{outcome:?}");
+    assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
+    assert!(fs::read(image.path()).expect("the image") == before, "the image has changed");
+}
+
+/// Makes the node of the first disk, whose number is in /proc/partitions.
+const NODE: &str =
+    "while read a b c d; do [ \"$d\" = vda ] && busybox mknod /dev/vda b $a $b; done < /proc/partitions;";
+
+#[test]
+fn what_is_written_to_a_disk_is_in_its_file_and_a_read_only_one_refuses() {
+    let image = tempfile::NamedTempFile::new().expect("a temporary file");
+    image.as_file().set_len(1 << 20).expect("a hole");
+    let write =
+        format!("{NODE} echo written | busybox dd of=/dev/vda bs=512 seek=3 conv=sync,fsync 2>/dev/null");
+    let Some(config) = shell(&write) else { return };
+    let (outcome, ..) = run(&config.clone().disk(image.path(), false), b"");
+    assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
+    let mut got = [0; 8];
+    image.as_file().read_exact_at(&mut got, 3 * 512).expect("the image");
+    assert_eq!(&got, b"written\n");
+    let (outcome, ..) = run(&config.disk(image.path(), true), b"");
+    assert_eq!(outcome.expect("an outcome").status, Status::Exited(1));
+}
+
+#[test]
+fn host_and_guest_reach_each_other() {
+    let script = "for word in $(busybox ifconfig eth0); do case $word in addr:169*) host=${word#addr:};; esac; done; \
+                  busybox ping -c 2 -W 30 ${host%.*}.$((${host##*.} - 1)) >/dev/null && echo pong";
+    let Some(config) = shell(script) else { return };
+    let config = config.network(true);
+    if let Err(Error::Linux(LinuxError::Network(error))) = config.prepare() {
+        let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        return skip(format!("{error}: {why}")).unwrap_or(());
+    }
+    let (outcome, stdout, stderr) = run(&config, b"");
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("pong\n", ""), "{outcome:?}");
+}

@@ -1,0 +1,48 @@
+//! Programs under a Linux kernel, and how they end.
+
+use vm_backend::{Error, Status};
+
+use crate::common::{run, shell};
+
+#[test]
+fn output_errors_and_exit_code_are_those_of_the_program() {
+    let Some(config) = shell("echo out; echo err >&2; exit 7") else { return };
+    let (outcome, stdout, stderr) = run(&config, b"");
+    assert_eq!(outcome.expect("an outcome").status, Status::Exited(7));
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn input_arrives_to_its_end() {
+    let Some(config) = shell("read a; read b; echo $b $a; read c || echo end") else { return };
+    let (outcome, stdout, _) = run(&config, b"one\ntwo\n");
+    assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
+    assert_eq!(stdout, "two one\nend\n");
+}
+
+#[test]
+fn a_signal_ends_the_program_as_everywhere() {
+    let Some(config) = shell("kill -9 $$") else { return };
+    let (outcome, ..) = run(&config, b"");
+    assert_eq!(outcome.expect("an outcome").status, Status::Signaled { signal: 9, address: 0 });
+}
+
+#[test]
+fn two_vcpus_are_two_processors() {
+    let Some(config) = shell("while read a b; do case $a in processor) echo $a;; esac; done < /proc/cpuinfo")
+    else {
+        return;
+    };
+    let (outcome, stdout, _) = run(&config.vcpus(2), b"");
+    assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
+    assert_eq!(stdout, "processor\nprocessor\n");
+}
+
+#[test]
+fn a_kernel_that_panics_is_an_error_with_its_last_words() {
+    let Some(config) = shell("true") else { return };
+    let (outcome, ..) = run(&config.cmdline_extra("rdinit=/nothing"), b"");
+    let Err(Error::LinuxGuest { failure, log }) = outcome else { panic!("{outcome:?}") };
+    assert!(failure.to_string().contains("panicked or reset"), "{failure}");
+    assert!(log.contains("Kernel panic"), "{log}");
+}
