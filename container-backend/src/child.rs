@@ -121,6 +121,8 @@ pub(crate) struct Start<'a> {
     pub(crate) stdio: [RawFd; 3],
     /// Open `tasks` files of the groups to join.
     pub(crate) joins: &'a [RawFd],
+    /// A mount of the image's root, where each start needs its own; else -1.
+    pub(crate) image: RawFd,
     /// A pidfd of the caller.
     pub(crate) caller: RawFd,
     /// Who makes the network namespace, if not the clone.
@@ -307,6 +309,11 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
         Op::MoveMount { slot, target } => {
             let (from, how) = (sys::path(c""), libc::MOVE_MOUNT_F_EMPTY_PATH as usize);
             sys!(SYS_move_mount, tree(trees, *slot), from, sys::fd(libc::AT_FDCWD), sys::path(target), how)
+        }
+        Op::PlaceImage { target } => {
+            let (from, how) = (sys::path(c""), libc::MOVE_MOUNT_F_EMPTY_PATH as usize);
+            let image = sys::fd(start.image);
+            sys!(SYS_move_mount, image, from, sys::fd(libc::AT_FDCWD), sys::path(target), how)
         }
         Op::Mount { source, target, fstype, flags, data } => {
             let fstype = fstype.map_or(0, sys::path);

@@ -181,6 +181,9 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// The image's root cannot be mounted once more.
+    #[error("cannot make a mount of the image's root")]
+    Image(#[source] io::Error),
     /// The thread that helps the child cannot be started.
     #[error("cannot start a thread beside the child")]
     Aide(#[source] io::Error),

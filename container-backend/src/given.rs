@@ -10,7 +10,7 @@
 //! below it before it is the root: a link then leads nowhere but inside.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::error::PrepareError;
@@ -29,12 +29,16 @@ pub(crate) enum Lower<'a> {
     Folder(&'a Path, &'a OwnedFd),
     /// A file system in memory that no namespace has.
     Image(&'a OwnedFd),
+    /// A file system in memory of which each start gets a mount.
+    Mounted,
 }
 
 impl Lower<'_> {
-    fn fd(&self) -> RawFd {
+    /// By which path it can be named when its own is covered.
+    fn path(&self) -> String {
         match self {
-            Self::Folder(_, fd) | Self::Image(fd) => fd.as_raw_fd(),
+            Self::Folder(_, fd) | Self::Image(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()),
+            Self::Mounted => "lower".to_owned(),
         }
     }
 }
@@ -122,17 +126,15 @@ impl Given<'_> {
         if let Lower::Folder(path, fd) = self.lower {
             ops.push(Op::OpenAt { path: c_string("the root's path", path)?, place: fd.as_raw_fd() });
         }
-        let lower = format!("/proc/self/fd/{}", self.lower.fd());
+        let lower = self.lower.path();
         let mount_point = relative(mount_point()?);
         if !self.overlay {
             let flags = libc::MS_BIND | libc::MS_REC;
+            let (source, target) = (Some(relative(&lower)), mount_point.clone());
             ops.extend([
-                Op::Mount {
-                    source: Some(relative(&lower)),
-                    target: mount_point.clone(),
-                    fstype: None,
-                    flags,
-                    data: None,
+                match self.lower {
+                    Lower::Mounted => Op::PlaceImage { target },
+                    _ => Op::Mount { source, target, fstype: None, flags, data: None },
                 },
                 change(
                     &mount_point,
@@ -153,6 +155,10 @@ impl Given<'_> {
             Op::Chdir(mount_point),
         ]);
         ops.extend(["up", "work", "root"].map(|name| Op::Mkdir { path: relative(name), mode: 0o755 }));
+        if matches!(self.lower, Lower::Mounted) {
+            ops.push(Op::Mkdir { path: relative("lower"), mode: 0o755 });
+            ops.push(Op::PlaceImage { target: relative("lower") });
+        }
         let user = if self.user_namespace { ",userxattr" } else { "" };
         ops.extend([
             Op::Mount {

@@ -36,6 +36,8 @@ pub(crate) enum Op {
     TreeAttributes { slot: usize, set: u64 },
     /// move_mount(2): places the copy.
     MoveMount { slot: usize, target: CString },
+    /// move_mount(2): places the mount of the image's root that the caller has made for this start.
+    PlaceImage { target: CString },
     /// mount(2).
     Mount {
         source: Option<CString>,
@@ -116,6 +118,7 @@ impl fmt::Display for Op {
             Self::OpenTree { path, .. } => write!(f, "clone the mount of {}", show(path)),
             Self::TreeAttributes { set, .. } => write!(f, "set mount attributes {set:#x}"),
             Self::MoveMount { target, .. } => write!(f, "place a mount on {}", show(target)),
+            Self::PlaceImage { target } => write!(f, "place the image's root on {}", show(target)),
             Self::Mount { fstype: Some(fstype), target, .. } => {
                 write!(f, "mount {} on {}", show(fstype), show(target))
             }

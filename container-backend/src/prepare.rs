@@ -15,6 +15,7 @@ use crate::config::{Config, Program};
 use crate::error::{PrepareError, SpawnError};
 use crate::given::{Lower, find_inside};
 use crate::idmap::{IdMaps, Ranges};
+use crate::image::Image;
 use crate::init;
 use crate::isolation::{Isolation, Layer};
 use crate::network::Maker;
@@ -61,6 +62,7 @@ pub(crate) enum Executable {
 pub(crate) struct Root {
     folder: Option<PathBuf>,
     fd: OwnedFd,
+    image: Option<Arc<Image>>,
     /// Whether overlayfs takes the changes.
     pub(crate) overlay: bool,
 }
@@ -70,7 +72,7 @@ impl Root {
         if config.options.root_is_given() && !isolation.has(Layer::Mount) {
             return Err(PrepareError::NeedsLayer { what: "a root", layer: Layer::Mount.name() });
         }
-        let (folder, fd) = match &config.options.rootfs {
+        let (folder, fd, image) = match &config.options.rootfs {
             Rootfs::Generated => return Ok(None),
             Rootfs::Folder(path) => {
                 let cannot = |source| PrepareError::Rootfs { path: path.clone(), source };
@@ -78,18 +80,27 @@ impl Root {
                 let mut how = File::options();
                 how.read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH);
                 let fd = how.open(&folder).map_err(cannot)?;
-                (Some(folder), above_stdio(fd.as_raw_fd(), "the root's folder")?)
+                (Some(folder), above_stdio(fd.as_raw_fd(), "the root's folder")?, None)
             }
-            Rootfs::Image(image) => (None, above_stdio(image.root().as_raw_fd(), "the image's root")?),
+            Rootfs::Image(image) => {
+                let fd = above_stdio(image.root().as_raw_fd(), "the image's root")?;
+                (None, fd, Some(Arc::clone(image)))
+            }
         };
-        Ok(Some(Self { folder, fd, overlay: true }))
+        Ok(Some(Self { folder, fd, image, overlay: true }))
     }
 
     pub(crate) fn lower(&self) -> Lower<'_> {
-        match &self.folder {
-            Some(path) => Lower::Folder(path, &self.fd),
-            None => Lower::Image(&self.fd),
+        match (&self.folder, &self.image) {
+            (Some(path), _) => Lower::Folder(path, &self.fd),
+            (None, Some(image)) if image.needs_mount() => Lower::Mounted,
+            (None, _) => Lower::Image(&self.fd),
         }
+    }
+
+    /// A mount for one start, where it takes one.
+    pub(crate) fn mount(&self) -> io::Result<Option<OwnedFd>> {
+        self.image.as_ref().map_or(Ok(None), |image| image.mount())
     }
 
     fn find(&self, config: &Config, program: &Path) -> Option<PathBuf> {
@@ -129,7 +140,7 @@ pub struct Prepared {
     pub(crate) ranges: Option<Ranges>,
     id_maps: Option<String>,
     limits_unavailable: Option<String>,
-    root: Option<Root>,
+    pub(crate) root: Option<Root>,
     overlay_unavailable: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::error::SpawnError;
 use crate::isolation::Layer;
 use crate::network::Maker;
 use crate::plan::Op;
-use crate::prepare::{Prepared, duplicate_above_stdio};
+use crate::prepare::{Prepared, Root, duplicate_above_stdio};
 use crate::process::{self, Belongings, Process};
 use crate::sys::{self, CloneArgs, monotonic_ns};
 use crate::timeline::{Phase, Timeline};
@@ -46,6 +46,7 @@ impl Prepared {
         let requests = Requests::default();
         let init = self.init.as_ref().map(|image| Ok((image.as_raw_fd(), self.stacks.take()?)));
         let init = init.transpose().map_err(SpawnError::Stack)?;
+        let image = self.root.as_ref().map_or(Ok(None), Root::mount).map_err(SpawnError::Image)?;
         let streams = Streams::new(self, stdio)?;
         let joins = group.as_ref().map(|group| group.joins()).unwrap_or_default();
         let shared = Shared::default();
@@ -57,6 +58,7 @@ impl Prepared {
             envp: self.envp.as_ptr(),
             stdio: streams.fds,
             joins: &joins,
+            image: image.as_ref().map_or(-1, AsRawFd::as_raw_fd),
             caller: self.caller.as_raw_fd(),
             network: maker.as_ref(),
             requests: &requests,

@@ -17,9 +17,11 @@ pub(crate) struct Stack {
 
 // SAFETY: a mapping is not tied to a thread; whoever holds the `Stack` alone uses it.
 unsafe impl Send for Stack {}
+// SAFETY: a shared `Stack` tells where it is, and no more.
+unsafe impl Sync for Stack {}
 
 impl Stack {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: a fresh private mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe {
             let (protection, kind) =

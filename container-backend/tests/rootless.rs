@@ -10,7 +10,8 @@ use std::process::Command;
 
 use common::*;
 use container_backend::{
-    Config, IdMaps, Isolation, Layer, Limits, Network, PrepareError, Program, Rootfs, User, Veth, probe,
+    Bounds, Config, IdMaps, Image, Isolation, Layer, Limits, Network, PrepareError, Program, Rootfs, User,
+    Veth, probe,
 };
 
 /// The user and group that own nothing.
@@ -199,5 +200,74 @@ fn without_ranges_the_caller_is_alone_and_it_is_said_why() {
         let said = prepared.id_maps().expect("it has a user namespace");
         assert!(said.starts_with("the caller alone"), "{said}");
         assert_eq!(said.contains(&reason), prepared.root_is_given(), "{said}");
+    }
+}
+
+/// An archive with files of several users, with a folder that its owner cannot write to, and a set-user-ID program.
+fn archive() -> Vec<u8> {
+    let program = std::fs::read(actor().expect("compiled")).expect("readable");
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, owner, mode, content) in [
+        ("bin/actor", (0, 0), 0o755, &program[..]),
+        ("closed/", (0, 0), 0o555, b""),
+        ("closed/theirs", (5, 6), 0o640, b"x"),
+        ("closed/deep/", (7, 7), 0o700, b""),
+        ("closed/deep/file", (7, 8), 0o600, b"x"),
+        ("suid", (5, 0), 0o4755, b"x"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(if name.ends_with('/') {
+            tar::EntryType::Directory
+        } else {
+            tar::EntryType::Regular
+        });
+        header.set_mode(mode);
+        header.set_uid(owner.0);
+        header.set_gid(owner.1);
+        header.set_size(content.len() as u64);
+        builder.append_data(&mut header, name, content).expect("written");
+    }
+    builder.into_inner().expect("written")
+}
+
+/// What the program sees of that archive's entries, and that its changes are its own.
+fn unpacked(expected: [&str; 4]) {
+    let before = Traces::now();
+    {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), archive()).expect("written");
+        let image = match Image::open(file.path(), Bounds::default()) {
+            Ok(image) => image,
+            Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+        };
+        let config = Config::new(Program::inside("/bin/actor"));
+        let config = config.isolation(Isolation::container()).rootfs(Rootfs::Image(image.into()));
+        let act = ["stat", "/closed", "/closed/theirs", "/closed/deep", "/suid"];
+        let prepared = config.clone().args(act).prepare().expect("the config is good");
+        println!("{:?} {:?}", prepared.id_maps(), prepared.overlay_unavailable());
+        assert_eq!(run_prepared(&prepared).lines(), expected);
+        let write = config.args(["write", "/bin/new"]).prepare().expect("the config is good");
+        let written = run_prepared(&write).stdout;
+        match write.overlay_unavailable() {
+            None => assert_eq!(written, "open: done\nwrite: done\n"),
+            Some(_) => assert_eq!(written, "open: Read-only file system\n"),
+        }
+    }
+    assert_eq!(Traces::now(), before, "nothing is left of the image");
+}
+
+#[test]
+fn an_image_is_unpacked_with_its_owners_where_the_user_has_ranges() {
+    let scenario = "an_image_is_unpacked_with_its_owners_where_the_user_has_ranges";
+    if ranges_can_be_had() && as_ordinary_user_with(scenario, Some("65534:300000:65536\n")) {
+        unpacked(["/closed: 0:0 555", "/closed/theirs: 5:6 640", "/closed/deep: 7:7 700", "/suid: 5:0 4755"]);
+    }
+}
+
+#[test]
+fn an_image_is_unpacked_as_the_callers_own_where_there_are_no_ranges() {
+    let scenario = "an_image_is_unpacked_as_the_callers_own_where_there_are_no_ranges";
+    if as_ordinary_user_with(scenario, ranges_can_be_had().then_some("somebody:1:1\n")) {
+        unpacked(["/closed: 0:0 555", "/closed/theirs: 0:0 640", "/closed/deep: 0:0 700", "/suid: 0:0 4755"]);
     }
 }

@@ -1,6 +1,6 @@
 //! One layer, or one whole archive, unpacked into a root.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,8 @@ use std::path::{Component, Path, PathBuf};
 
 use tar::EntryType;
 
-use super::{Bounds, ImageError, open_in_root};
+use super::agent::Owner;
+use super::{Bounds, Image, ImageError, open_in_root};
 
 /// Marks of the OCI image format for what a layer takes away.
 const WHITEOUT: &str = ".wh.";
@@ -23,11 +24,14 @@ pub(super) struct Unpacker<'a> {
     bytes: u64,
     entries: u64,
     pub(super) left_out: Vec<String>,
+    /// For an ordinary user, who may not give files away and needs to get into every folder: what is to be done in the end.
+    pub(super) owners: Option<BTreeMap<PathBuf, Owner>>,
 }
 
 impl<'a> Unpacker<'a> {
-    pub(super) fn new(root: &'a OwnedFd, bounds: Bounds) -> Self {
-        Self { root, bounds, bytes: 0, entries: 0, left_out: Vec::new() }
+    pub(super) fn new(image: &'a Image, bounds: Bounds) -> Self {
+        let owners = image.owners.as_ref().map(|_| BTreeMap::new());
+        Self { root: &image.root, bounds, bytes: 0, entries: 0, left_out: Vec::new(), owners }
     }
 
     /// Applies one layer (a plain tar).
@@ -58,11 +62,32 @@ impl<'a> Unpacker<'a> {
             if entry.header().entry_type().is_file() {
                 self.count(entry.size())?;
             }
-            if !self.place(&mut entry, parent, last).map_err(cannot)? {
+            if self.place(&mut entry, parent, last).map_err(cannot)? {
+                self.note(&entry, &path).map_err(cannot)?;
+            } else {
                 self.left_out.push(shown.clone());
             }
             own.insert(path);
         }
+        Ok(())
+    }
+
+    /// Keeps in mind what cannot be done yet.
+    fn note(&mut self, entry: &tar::Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
+        let Some(owners) = &mut self.owners else { return Ok(()) };
+        let (uid, gid) = owner(entry);
+        let mode = entry.header().mode()? & 0o7777;
+        let mode = match entry.header().entry_type() {
+            EntryType::Directory => Some(mode),
+            // Giving a file away takes these two.
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse if mode & 0o6000 != 0 => {
+                Some(mode)
+            }
+            // The same file as another, which has an owner already.
+            EntryType::Link => return Ok(()),
+            _ => None,
+        };
+        owners.insert(path.to_owned(), Owner { uid, gid, mode });
         Ok(())
     }
 
@@ -89,9 +114,11 @@ impl<'a> Unpacker<'a> {
                     check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o755) })?;
                 }
                 let made = open_dir(&dir, &name)?;
-                own(&made, entry)?;
-                // SAFETY: as above.
-                check(unsafe { libc::fchmod(made.as_raw_fd(), mode) })?;
+                if self.owners.is_none() {
+                    own(&made, entry)?;
+                    // SAFETY: as above.
+                    check(unsafe { libc::fchmod(made.as_raw_fd(), mode) })?;
+                }
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 unlink(&dir, last)?;
@@ -102,7 +129,9 @@ impl<'a> Unpacker<'a> {
                 // SAFETY: a descriptor that the call above made and nobody else knows.
                 let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
                 io::copy(entry, &mut file)?;
-                own(&file, entry)?;
+                if self.owners.is_none() {
+                    own(&file, entry)?;
+                }
                 // SAFETY: as above.
                 check(unsafe { libc::fchmod(file.as_raw_fd(), mode) })?;
             }
@@ -229,11 +258,15 @@ fn open_dir(dir: &OwnedFd, name: &CString) -> io::Result<OwnedFd> {
 
 /// Gives a file to the owner that the archive names.
 fn own(file: &impl AsRawFd, entry: &tar::Entry<'_, impl Read>) -> io::Result<()> {
-    let id = |value: u64| u32::try_from(value).unwrap_or(0);
-    // A field that is empty or no number names nobody: root's, as tar(1) has it.
-    let (uid, gid) = (id(entry.header().uid().unwrap_or(0)), id(entry.header().gid().unwrap_or(0)));
+    let (uid, gid) = owner(entry);
     // SAFETY: an open descriptor and numbers.
     check(unsafe { libc::fchown(file.as_raw_fd(), uid, gid) })
+}
+
+/// The owner that the archive names. A field that is empty or no number names nobody: root, as tar(1) has it.
+fn owner(entry: &tar::Entry<'_, impl Read>) -> (u32, u32) {
+    let id = |value: u64| u32::try_from(value).unwrap_or(0);
+    (id(entry.header().uid().unwrap_or(0)), id(entry.header().gid().unwrap_or(0)))
 }
 
 fn check(ret: libc::c_int) -> io::Result<()> {

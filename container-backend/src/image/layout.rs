@@ -52,9 +52,9 @@ pub(super) fn unpack(path: &Path, bounds: Bounds, image: Image) -> Result<Image,
         let Source::Archive(mut file, _) = files.source else { return Ok(image) };
         file.rewind().map_err(|source| read("the archive", source))?;
         let mut image = image;
-        let mut unpacker = Unpacker::new(&image.root, bounds);
+        let mut unpacker = Unpacker::new(&image, bounds);
         unpacker.layer(io::BufReader::new(file), "the archive")?;
-        image.left_out = unpacker.left_out;
+        (image.left_out, image.owners) = (unpacker.left_out, unpacker.owners);
         Ok(image)
     }
 }
@@ -157,7 +157,7 @@ impl Files {
         let config = config.ok_or_else(|| format("the manifest", "it names no configuration"))?;
         let config = self.json(&blob(config)?, Some(config))?;
         let layers = manifest["layers"].as_array();
-        let mut unpacker = Unpacker::new(&image.root, bounds);
+        let mut unpacker = Unpacker::new(&image, bounds);
         for layer in layers.ok_or_else(|| format("the manifest", "it names no layers"))? {
             let expected = layer["digest"].as_str().ok_or_else(|| format("a layer", "it has no digest"))?;
             let name = blob(expected)?;
@@ -166,7 +166,7 @@ impl Files {
             unpacker.layer(decompressed(&mut hashed).map_err(cannot)?, &name)?;
             compare(&name, expected, hashed.finish().map_err(cannot)?)?;
         }
-        image.left_out = unpacker.left_out;
+        (image.left_out, image.owners) = (unpacker.left_out, unpacker.owners);
         Ok(configured(image, &config["config"]))
     }
 
@@ -179,7 +179,7 @@ impl Files {
         let expected = format!("sha256:{hex}");
         let config = self.json(name, blob(&expected).is_ok().then_some(expected.as_str()))?;
         let layers = manifest[0]["Layers"].as_array();
-        let mut unpacker = Unpacker::new(&image.root, bounds);
+        let mut unpacker = Unpacker::new(&image, bounds);
         for (index, layer) in
             layers.ok_or_else(|| format("manifest.json", "it names no layers"))?.iter().enumerate()
         {
@@ -191,7 +191,7 @@ impl Files {
             unpacker.layer(&mut hashed, name)?;
             compare(name, expected, hashed.finish().map_err(cannot)?)?;
         }
-        image.left_out = unpacker.left_out;
+        (image.left_out, image.owners) = (unpacker.left_out, unpacker.owners);
         Ok(configured(image, &config["config"]))
     }
 }

@@ -4,10 +4,12 @@
 //! link, `..` or absolute path leads outside; every name is made anew, never followed; devices are left out; sizes are
 //! bounded; what is named by a digest is checked. When the [`Image`] is dropped, or the process killed, nothing is left.
 
+mod agent;
 mod layer;
 mod layout;
 mod read;
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
@@ -17,6 +19,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::options::User;
+use crate::sys::{self, call};
+use agent::{Agent, Owner};
 
 /// Why an archive or image cannot be used as a root. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +37,8 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
-    /// The file system in memory cannot be made: that needs root.
-    #[error(
-        "cannot make a file system in memory for the image ({step}); as an ordinary user, unpack it and give the folder"
-    )]
+    /// The file system in memory cannot be made: that needs root, or a user namespace.
+    #[error("cannot make a file system in memory for the image ({step}); unpack it and give the folder")]
     Memory {
         /// The system call.
         step: &'static str,
@@ -47,6 +49,15 @@ pub enum ImageError {
     /// An entry cannot be unpacked.
     #[error("cannot unpack {entry:?}")]
     Entry {
+        /// Its name in the archive.
+        entry: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// An entry cannot be given to its owner.
+    #[error("cannot give {entry:?} to its owner (do /etc/subuid and /etc/subgid give enough numbers?)")]
+    Owner {
         /// Its name in the archive.
         entry: String,
         /// What the system said.
@@ -120,6 +131,10 @@ pub struct Image {
     pub user: Option<User>,
     /// Names of entries that were left out (devices).
     pub left_out: Vec<String>,
+    /// In whose namespace the root is, for an ordinary user.
+    agent: Option<Agent>,
+    /// Whether only the caller's own user may be used while it is unpacked; then what it will be owned by.
+    owners: Option<BTreeMap<PathBuf, Owner>>,
 }
 
 impl Image {
@@ -131,17 +146,46 @@ impl Image {
     /// An [`ImageError`] names what is wrong with it.
     pub fn open(path: impl AsRef<Path>, bounds: Bounds) -> Result<Self, ImageError> {
         let path = path.as_ref();
-        let root = memory(bounds)?;
+        // SAFETY: geteuid takes nothing and cannot fail.
+        let agent = match unsafe { libc::geteuid() } {
+            0 => None,
+            _ => Some(
+                Agent::start().map_err(|source| ImageError::Memory { step: "a user namespace", source })?,
+            ),
+        };
         let image = Self {
-            root,
+            root: memory(bounds, agent.as_ref())?,
             entrypoint: vec![],
             command: vec![],
             env: vec![],
             workdir: None,
             user: None,
             left_out: vec![],
+            owners: agent.as_ref().map(|_| BTreeMap::new()),
+            agent,
         };
-        layout::unpack(path, bounds, image)
+        let mut image = layout::unpack(path, bounds, image)?;
+        if let Some((agent, owners)) = image.agent.as_ref().zip(image.owners.take()) {
+            let memory = |step| move |source| ImageError::Memory { step, source };
+            // What is mounted on in every instance, also in one without a layer of changes.
+            for name in [c"dev", c"proc"] {
+                // SAFETY: an open descriptor and a C string. What is there already, will do.
+                unsafe { libc::mkdirat(image.root.as_raw_fd(), name.as_ptr(), 0o755) };
+            }
+            agent.give(&image.root, &owners)?;
+            agent.keep(&image.root).map_err(memory("move_mount"))?;
+        }
+        Ok(image)
+    }
+
+    /// A mount of the root for one start; `None` where the root itself will do.
+    pub(crate) fn mount(&self) -> io::Result<Option<OwnedFd>> {
+        self.agent.as_ref().map(|agent| agent.clone_mount(&self.root)).transpose()
+    }
+
+    /// Whether each start needs a mount of its own.
+    pub(crate) fn needs_mount(&self) -> bool {
+        self.agent.is_some()
     }
 
     /// Whether `path` is an OCI image layout folder, and not a folder to be used as it is.
@@ -165,20 +209,29 @@ impl Image {
 }
 
 /// `FSCONFIG_SET_STRING`, `FSCONFIG_CMD_CREATE`, `FSOPEN_CLOEXEC`, `FSMOUNT_CLOEXEC` (include/uapi/linux/mount.h).
-const SET_STRING: libc::c_uint = 1;
-const CREATE: libc::c_uint = 6;
-const CLOEXEC: libc::c_uint = 1;
+const SET_STRING: usize = 1;
+const CREATE: usize = 6;
+const CLOEXEC: usize = 1;
 
-/// A file system in memory, mounted nowhere.
-fn memory(bounds: Bounds) -> Result<OwnedFd, ImageError> {
-    let checked = |step, ret: libc::c_long| match RawFd::try_from(ret) {
-        Ok(ret) if ret >= 0 => Ok(ret),
-        _ => Err(ImageError::Memory { step, source: io::Error::last_os_error() }),
+/// A file system in memory, mounted nowhere; made by the agent, where there is one.
+fn memory(bounds: Bounds, agent: Option<&Agent>) -> Result<OwnedFd, ImageError> {
+    // SAFETY (of each use): descriptors that are open, C strings that live until it returns, and numbers.
+    let checked = |step, number, arguments| {
+        // SAFETY: see above.
+        let done = unsafe {
+            match agent {
+                Some(agent) => agent.call(number, arguments),
+                None => call(number, arguments).map_err(sys::os_error),
+            }
+        };
+        done.map_err(|source| ImageError::Memory { step, source })
     };
-    // SAFETY: a C string and a number.
-    let context = checked("fsopen", unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), CLOEXEC) })?;
-    // SAFETY: a descriptor that the call above made and nobody else knows.
-    let context = unsafe { OwnedFd::from_raw_fd(context) };
+    let owned = |fd: usize| {
+        // SAFETY: a descriptor that a call has just made and nobody else knows.
+        unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) }
+    };
+    let context = checked("fsopen", libc::SYS_fsopen, [sys::path(c"tmpfs"), CLOEXEC, 0, 0, 0, 0])?;
+    let _context = owned(context);
     let options = [
         ("mode", "755".to_owned()),
         ("size", bounds.bytes.to_string()),
@@ -186,31 +239,13 @@ fn memory(bounds: Bounds) -> Result<OwnedFd, ImageError> {
     ];
     for (key, value) in options {
         let (key, value) = (CString::new(key).unwrap_or_default(), CString::new(value).unwrap_or_default());
-        // SAFETY: an open descriptor and two C strings.
-        let set = unsafe {
-            libc::syscall(
-                libc::SYS_fsconfig,
-                context.as_raw_fd(),
-                SET_STRING,
-                key.as_ptr(),
-                value.as_ptr(),
-                0,
-            )
-        };
-        checked("fsconfig", set)?;
+        let set = [context, SET_STRING, sys::path(&key), sys::path(&value), 0, 0];
+        checked("fsconfig", libc::SYS_fsconfig, set)?;
     }
-    // SAFETY: an open descriptor and no strings.
-    let made = unsafe {
-        let none = std::ptr::null::<libc::c_char>();
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0)
-    };
-    checked("fsconfig", made)?;
-    let attributes = libc::MOUNT_ATTR_NODEV;
-    // SAFETY: an open descriptor and numbers.
-    let mount = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, attributes) };
-    let mount = checked("fsmount", mount)?;
-    // SAFETY: as above.
-    Ok(unsafe { OwnedFd::from_raw_fd(mount) })
+    checked("fsconfig", libc::SYS_fsconfig, [context, CREATE, 0, 0, 0, 0])?;
+    #[expect(clippy::cast_possible_truncation, reason = "unsigned long is as wide as a register here")]
+    let attributes = libc::MOUNT_ATTR_NODEV as usize;
+    checked("fsmount", libc::SYS_fsmount, [context, CLOEXEC, attributes, 0, 0, 0]).map(owned)
 }
 
 /// Opens a path below `root` as if `root` were "/": links and `..` lead nowhere but within it.

@@ -70,6 +70,14 @@ int main(int argc, char **argv) {
     if (!strcmp(act, "env")) { extern char **environ; for (char **e = environ; *e; e++) puts(*e); return 0; }
     if (!strcmp(act, "cat")) { char b[4096]; ssize_t n; while ((n = read(0, b, sizeof b)) > 0) if (write(1, b, (size_t)n) < 0) return 1; return 0; }
     if (!strcmp(act, "open-descriptors")) { printf("%d\n", count_open()); return 0; }
+    if (!strcmp(act, "stat")) {
+        struct stat st;
+        for (int i = 2; i < argc; i++) {
+            if (lstat(argv[i], &st)) printf("%s: %s\n", argv[i], strerror(errno));
+            else printf("%s: %d:%d %o\n", argv[i], st.st_uid, st.st_gid, st.st_mode & 07777);
+        }
+        return 0;
+    }
     if (!strcmp(act, "who")) {
         char name[65] = "";
         gethostname(name, sizeof name);
