@@ -139,6 +139,15 @@ pub struct CompareArgs {
     /// Longest time that one launch may take, in seconds
     #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
+    /// In startup, also start so many at once, 2 to 64: per instance, p99 and rate
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
+    pub concurrency: Option<u32>,
+    /// Harness and instances on separate cores
+    #[arg(long)]
+    pub pin: bool,
+    /// In startup, whether the program's file is in the page cache when it starts
+    #[arg(long, value_name = "HOW", default_value = "warm")]
+    pub cache: Cache,
     /// A static program of your own as the workload
     #[arg(long, value_name = "PATH")]
     pub workload_bin: Option<PathBuf>,
@@ -320,6 +329,29 @@ pub enum Listing {
     Workloads,
     /// What is measured.
     Experiments,
+}
+
+/// State of the page cache before a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Cache {
+    /// The program's bytes are in memory.
+    Warm,
+    /// They are not: the program is a file on a disk, evicted before each start.
+    Cold,
+    /// One and the other in turn, from the same file.
+    Both,
+}
+
+impl Cache {
+    /// As on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Cold => "cold",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// Options of `doctor`.

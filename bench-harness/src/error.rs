@@ -52,6 +52,15 @@ pub enum HarnessError {
         /// Why.
         reason: String,
     },
+    /// The page cache cannot be made cold.
+    #[error(
+        "--cache cold: no start can be made cold here: {}; set TMPDIR to a folder on a disk, or leave the option out",
+        problems.iter().map(|problem| chain(problem)).collect::<Vec<_>>().join("; ")
+    )]
+    Cold {
+        /// What was in the way, a folder each.
+        problems: Vec<crate::cold::ColdError>,
+    },
     /// Two recordings that must not be compared.
     #[error(
         "refused to compare {} with {}: {}; measure both in the same way on one host, or give --force and judge for yourself",
@@ -118,6 +127,7 @@ impl HarnessError {
         match self {
             Self::Usage(_) | Self::Program(_) | Self::Memory { .. } => USAGE,
             Self::Unavailable { .. }
+            | Self::Cold { .. }
             | Self::NotComparable { .. }
             | Self::File { .. }
             | Self::Output(_)

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pinning::Placement;
 use crate::plan::Ended;
 use crate::warning::Warning;
 
@@ -57,6 +58,14 @@ pub mod metric {
     pub const DEFERRED: &str = "deferred_cpu_ns";
     /// From an instance being gone until half of [`DEFERRED`] was used.
     pub const DEFERRED_HALF: &str = "deferred_half_ns";
+    /// What the metrics of many instances started at once begin with, before their number: `at_once_64.ready_ns`.
+    pub const AT_ONCE_PREFIX: &str = "at_once_";
+    /// 99th percentile of [`READY`] within one batch.
+    pub const READY_P99: &str = "ready_p99_ns";
+    /// Instances of a batch over the time until the last of them is gone.
+    pub const RATE: &str = "rate";
+    /// The time until the last of a batch is gone, over its instances and times the CPUs: what one takes of a CPU.
+    pub const SHARE: &str = "share_ns";
     /// What the metrics begin with that are differences of a rung of a ladder to another one: `layer.ready_ns`.
     pub const LAYER_PREFIX: &str = "layer.";
     /// Time of one operation, measured by the workload.
@@ -70,6 +79,16 @@ pub mod metric {
 
     /// Metrics that are points of a curve, and those that are its slope.
     pub const CURVES: [(&str, &str); 2] = [(HOST_USED, MARGINAL), (KERNEL_USED, KERNEL)];
+
+    /// The name of a metric of so many instances started at once.
+    pub fn at_once(instances: u32, name: &str) -> String {
+        format!("{AT_ONCE_PREFIX}{instances}.{name}")
+    }
+
+    /// The number of instances and the metric of one of them.
+    pub fn of_at_once(name: &str) -> Option<(&str, &str)> {
+        name.strip_prefix(AT_ONCE_PREFIX)?.split_once('.')
+    }
 
     /// The slope that a metric is a point for.
     pub fn slope_of(name: &str) -> Option<&'static str> {
@@ -310,6 +329,23 @@ pub struct EndedCell {
     pub why: Ended,
 }
 
+/// How a run was laid out where that can be chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Design {
+    /// How many instances were started at once, beside single ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// CPUs of harness and instances where they were parted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Placement>,
+    /// Page cache of the start-ups: `warm`, `cold` or `both`.
+    pub cache: String,
+    /// How it was made cold, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cold_by: Option<String>,
+}
+
 /// `run.json`: everything about a run that is not an observation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -350,6 +386,9 @@ pub struct RunInfo {
     /// Why no more launches were made, a cell each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedCell>,
+    /// What was asked for beside the usual; `None` from versions that had no such options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub design: Option<Design>,
     /// Repetition counts by workload, calibrated natively once and then the same for every target.
     pub repetitions: BTreeMap<String, u64>,
 }

@@ -18,7 +18,9 @@ use nix::unistd::{Whence, ftruncate, lseek, pipe2, read, write};
 use workloads::protocol::{Line, Parser};
 
 use crate::clock::now_ns;
+use crate::cold::ColdError;
 use crate::error::chain;
+use crate::pinning::Pinning;
 use crate::signals::Interrupts;
 use crate::target::{End, Instance, LaunchError, Prepared, Status, Stdio};
 
@@ -26,6 +28,8 @@ use crate::target::{End, Instance, LaunchError, Prepared, Status, Stdio};
 pub const OUTPUT_LIMIT: usize = 1 << 20;
 /// What is kept ready for it, touched beforehand: a pipe's capacity.
 const OUTPUT_USUAL: usize = 64 << 10;
+/// The same for each of many observers: what a launch says that does nothing.
+const OUTPUT_LITTLE: usize = 4 << 10;
 /// What is kept of standard error; more is refused to the program, as a full disk would.
 const STDERR_LIMIT: i64 = 16 << 10;
 /// Part of standard error that is quoted.
@@ -81,6 +85,9 @@ pub enum LaunchFailure {
     /// Its lines are not the protocol's.
     #[error("breaks the protocol: {0}")]
     Protocol(String),
+    /// Its bytes stay in the page cache.
+    #[error("cannot be started cold: {}", chain(.0))]
+    Warm(#[source] ColdError),
     /// A signal came to us.
     #[error("interrupted")]
     Interrupted,
@@ -194,6 +201,7 @@ pub struct Running {
 #[derive(Debug)]
 pub struct Observer {
     interrupts: Option<Interrupts>,
+    pinning: Option<Pinning>,
     timeout: Duration,
     stderr: File,
     output: Vec<u8>,
@@ -215,6 +223,38 @@ impl Observer {
     /// # Errors
     /// The step that failed.
     pub fn new(interrupts: Option<Interrupts>, timeout: Duration) -> Result<Self, LaunchFailure> {
+        Self::with_buffer(interrupts, timeout, OUTPUT_USUAL)
+    }
+
+    /// Starts instances on CPUs of their own from now on, and watches from others.
+    #[must_use]
+    pub fn pinned(self, pinning: Option<Pinning>) -> Self {
+        Self { pinning, ..self }
+    }
+
+    /// Another one like this, for another thread: with little room, since there are many of it.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn another(&self) -> Result<Self, LaunchFailure> {
+        let other = Self::with_buffer(self.interrupts, self.timeout, OUTPUT_LITTLE)?;
+        Ok(other.pinned(self.pinning.clone()))
+    }
+
+    /// How many CPUs its instances have.
+    #[must_use]
+    pub fn cpus(&self) -> usize {
+        match &self.pinning {
+            Some(pinning) => pinning.placement.instances.len(),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    fn with_buffer(
+        interrupts: Option<Interrupts>,
+        timeout: Duration,
+        room: usize,
+    ) -> Result<Self, LaunchFailure> {
         let stderr = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
             .map_err(observe("memory for standard error"))?;
         ftruncate(&stderr, STDERR_LIMIT).map_err(observe("memory for standard error"))?;
@@ -222,14 +262,15 @@ impl Observer {
         fcntl(&stderr, FcntlArg::F_ADD_SEALS(seals)).map_err(observe("limit for standard error"))?;
         // Not zeros: those would be pages that are made only when first written, inside a measured window. No larger than
         // what any workload says: a target that forks copies the entries of all our pages, and shares in their memory.
-        let output = vec![1; OUTPUT_USUAL];
+        let output = vec![1; room];
         Ok(Self {
             interrupts,
+            pinning: None,
             timeout,
             stderr: stderr.into(),
             output,
             have: 0,
-            arrivals: Vec::with_capacity(4_096),
+            arrivals: Vec::with_capacity(room / 16),
         })
     }
 
@@ -324,8 +365,15 @@ impl Observer {
             self.stderr.try_clone().map_err(|source| LaunchFailure::Observe { step: "dup", source })?;
         let stdio =
             Stdio { stdin: Some(stdin_read), stdout: Some(stdout_write), stderr: Some(stderr.into()) };
+        let move_to = |place: fn(&Pinning) -> io::Result<()>, step| {
+            let moved = self.pinning.as_ref().map_or(Ok(()), place);
+            moved.map_err(|source| LaunchFailure::Observe { step, source })
+        };
+        move_to(Pinning::to_instances, "go to the instances' CPUs")?;
         let start_ns = now_ns();
-        let instance = prepared.spawn(stdio).map_err(LaunchFailure::Start)?;
+        let started = prepared.spawn(stdio).map_err(LaunchFailure::Start);
+        move_to(Pinning::to_harness, "go back to the harness's CPUs")?;
+        let instance = started?;
         Ok((instance, stdin, stdout, start_ns))
     }
 

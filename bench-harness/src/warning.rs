@@ -112,6 +112,11 @@ pub enum Warning {
         /// Which, and how many independent launches tell as much.
         cells: Vec<String>,
     },
+    /// Harness and instances were to be on separate cores, and are not.
+    NotPinned {
+        /// Why not.
+        reason: String,
+    },
     /// Hardware was emulated: no time means anything.
     EmulatedHardware,
     /// Something to know that no other variant is for.
@@ -174,6 +179,9 @@ impl Warning {
             Self::Alike { cells } => {
                 format!("launches resembled the ones before them in {}", cells.join(", "))
             }
+            Self::NotPinned { reason } => {
+                format!("harness and instances are not on separate cores: {reason}")
+            }
             Self::EmulatedHardware => "the hardware was emulated, so no time here means anything".into(),
             Self::Remark { fact, .. } => fact.clone(),
         }
@@ -226,6 +234,7 @@ impl Warning {
                 "the intervals are narrower than they should be; stop other work, or spread the launches over more blocks \
                  with a longer profile"
             }
+            Self::NotPinned { .. } => "run on a host with at least two cores, or leave --pin out",
             Self::EmulatedHardware => "run on real hardware for times",
             Self::Remark { advice, .. } => advice,
         }

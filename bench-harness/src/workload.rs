@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use workloads::protocol::Line;
 use workloads::{Invocation, Workload};
 
+use crate::cold;
 use crate::error::HarnessError;
 use crate::runner::{LaunchFailure, Observed};
 use crate::target::{Launch, Program};
@@ -17,6 +20,9 @@ use crate::{program, sealed};
 /// Highest number of processes of one instance, where a target limits it. Our workloads have one; a user's program may
 /// have more, and a runaway shall not take the host with it.
 const PIDS: u64 = 256;
+
+/// What the name of a workload ends with whose program is not in the page cache when it starts.
+pub const COLD: &str = "-cold";
 
 /// Names in the catalogue.
 #[must_use]
@@ -95,6 +101,8 @@ pub struct Subject {
     /// Its name in the recording.
     pub name: String,
     program: Arc<OwnedFd>,
+    /// Whether its bytes are taken out of the page cache before each start.
+    cold: bool,
     /// Arguments, the program's own name first.
     argv: Vec<OsString>,
     /// Its entry in the catalogue; `None` for a program of the user's own.
@@ -111,6 +119,7 @@ impl Subject {
         Self {
             name: invocation.workload.name.into(),
             program: Arc::clone(image.of(invocation.workload.program)),
+            cold: false,
             argv,
             catalogued: Some(invocation.workload),
         }
@@ -122,7 +131,39 @@ impl Subject {
         let name =
             path.file_name().map_or_else(|| "program".into(), |name| name.to_string_lossy().into_owned());
         let argv = std::iter::once(path.into()).chain(args.iter().cloned()).collect();
-        Self { name, program: Arc::clone(&image.fd), argv, catalogued: None }
+        Self { name, program: Arc::clone(&image.fd), cold: false, argv, catalogued: None }
+    }
+
+    /// The bytes of its program.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        let file = fs::File::from(self.program.try_clone()?);
+        let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// The same from this file, which holds the same bytes.
+    #[must_use]
+    pub fn from_file(&self, file: &Arc<OwnedFd>) -> Self {
+        Self { program: Arc::clone(file), ..self.clone() }
+    }
+
+    /// The same from this file, which is evicted before each start; under a name of its own.
+    #[must_use]
+    pub fn cold_from_file(&self, file: &Arc<OwnedFd>) -> Self {
+        Self { name: format!("{}{COLD}", self.name), cold: true, ..self.from_file(file) }
+    }
+
+    /// Makes the next start what its name says: cold, or nothing to do.
+    ///
+    /// # Errors
+    /// Where pages stay in the cache.
+    pub fn make_ready(&self) -> Result<(), LaunchFailure> {
+        if self.cold { cold::evict(&*self.program).map_err(LaunchFailure::Warm) } else { Ok(()) }
     }
 
     /// Whether it is one of the catalogue.

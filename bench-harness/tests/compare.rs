@@ -1,5 +1,7 @@
 //! `compare`: what it leaves, and what becomes of programs, folders and interruptions that are not as they should be.
 
+#![allow(clippy::print_stdout, reason = "what is skipped is said in the test's output")]
+
 mod common;
 
 use std::fs;
@@ -9,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use bench_harness::record::Status;
 use bench_harness::store;
-use common::{bench, command, compare_with, details, eventually, failures, processes_with, program, targets};
+use common::{
+    bench, command, compare_with, compile, details, eventually, failures, processes_with, program, targets,
+};
 
 const STARTUP: [&str; 2] = ["--experiments", "startup"];
 
@@ -317,5 +321,87 @@ fn run_passes_an_interruption_on_by_ending_the_program() {
         signal(&child, nix::sys::signal::Signal::SIGINT);
         assert_eq!(child.wait().expect("it ends").code(), Some(130), "{target}");
         assert!(processes_with(&mark).is_empty(), "{target}");
+    }
+}
+
+#[test]
+fn many_at_once_are_rows_of_each_instance_and_of_each_batch() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("recording");
+    let path = out.to_str().expect("a plain path");
+    let ran =
+        bench(["compare", "--experiments", "startup", "--concurrency", "8", "--out", path]).expect_code(0);
+    assert!(ran.stdout.contains("8 of noop started at once"), "{}", ran.stdout);
+    let (info, samples) = store::read(&out).expect("a whole recording");
+    assert_eq!(info.design.and_then(|design| design.concurrency), Some(8));
+    for target in targets() {
+        let of = |metric: &str| {
+            let own = samples.iter().filter(|row| row.target == target && row.metric == metric);
+            own.filter(|row| row.status == Status::Ok).collect::<Vec<_>>()
+        };
+        let (ready, exit) = (of("at_once_8.ready_ns"), of("at_once_8.exit_ns"));
+        assert!(!ready.is_empty() && ready.len() == exit.len() && ready.len().is_multiple_of(8), "{target}");
+        for (ready, exit) in ready.iter().zip(&exit) {
+            assert!(ready.value < exit.value, "{ready:?} {exit:?}");
+        }
+        assert_eq!(of("at_once_8.rate").len() * 8, ready.len(), "one figure a batch");
+        assert!(of("at_once_8.rate").iter().all(|row| row.value > Some(0.0)));
+    }
+    bench(["compare", "--concurrency", "65"]).expect_code(2).expect_said(&["65", "64"]);
+}
+
+#[test]
+fn a_cold_start_is_a_workload_of_its_own_or_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("recording");
+    let path = out.to_str().expect("a plain path");
+    let ran = bench(["compare", "--experiments", "startup", "--cache", "both", "--out", path]);
+    if ran.code == 3 {
+        assert!(ran.stderr.contains("no start can be made cold here"), "{}", ran.stderr);
+        println!("skipped: {}", ran.stderr);
+        return;
+    }
+    ran.expect_code(0);
+    let (info, samples) = store::read(&out).expect("a whole recording");
+    let design = info.design.expect("it is recorded");
+    assert_eq!(design.cache, "both");
+    assert!(design.cold_by.is_some_and(|how| how.contains("posix_fadvise")));
+    for target in targets() {
+        for workload in ["noop", "noop-cold"] {
+            let found = samples.iter().any(|row| {
+                row.target == target
+                    && row.workload == workload
+                    && row.metric == "ready_ns"
+                    && row.value.is_some()
+            });
+            assert!(found, "{workload} in {target}");
+        }
+    }
+}
+
+#[test]
+fn pinning_gives_instances_cpus_of_their_own_or_says_why_not() {
+    let source = "#define _GNU_SOURCE\n#include <sched.h>\n#include <stdio.h>\n#include <stdlib.h>\n\
+        int main(int n, char **arg) { cpu_set_t own; sched_getaffinity(0, sizeof own, &own); puts(\"ready\"); \
+        return n > 1 && CPU_ISSET(atoi(arg[1]), &own) ? 3 : 0; }";
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let program = dir.path().join("where");
+    compile(source, &["-static"], &program);
+    let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).expect("our own");
+    let first = (0..nix::sched::CpuSet::count()).find(|&cpu| allowed.is_set(cpu) == Ok(true));
+    let first = first.expect("we run somewhere").to_string();
+    let (_, info, samples) = compare_with(&program, &["--experiments", "startup", "--pin"], &[&first]);
+    let pinned = info.design.clone().and_then(|design| design.pinned);
+    match pinned {
+        Some(placement) => {
+            // It ends with 3 where it may run on the harness's CPU.
+            assert_eq!(failures(&samples), [""; 0]);
+            assert!(!placement.harness.is_empty() && !placement.instances.is_empty());
+            assert!(placement.harness.iter().all(|cpu| !placement.instances.contains(cpu)));
+        }
+        None => {
+            let said = info.warnings.iter().any(|warning| warning.to_string().contains("separate cores"));
+            assert!(said, "{:?}", info.warnings);
+        }
     }
 }

@@ -77,7 +77,7 @@ pub fn measure(
             ended: Vec::new(),
         };
         match part {
-            0 => startup::measure_in(&mut own, Experiment::Ladder, subjects.startup)?,
+            0 => startup::measure_in(&mut own, Experiment::Ladder, &[subjects.startup])?,
             1 => memory::measure_in(&mut own, Experiment::Ladder, subjects.idle)?,
             2 => {
                 let blocks = effort.overhead_blocks;

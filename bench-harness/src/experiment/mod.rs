@@ -10,6 +10,7 @@ use crate::target::{Prepared, Target};
 use crate::workload::Subject;
 
 mod afterwards;
+mod at_once;
 pub mod harness;
 pub mod ladder;
 pub mod memory;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Bench, Experiment, Place, Station, Stop, value};
+use super::{Bench, Experiment, Place, Station, Stop, at_once, value};
 use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
 use crate::runner::Observed;
@@ -13,20 +13,52 @@ use crate::workload::Subject;
 /// # Errors
 /// Where it ends before its plan does; single failures are rows.
 pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
-    measure_in(bench, Experiment::Startup, subject)
+    measure_in(bench, Experiment::Startup, &[subject])
+}
+
+/// Makes the experiment with several subjects (the same program in a warm and a cold page cache), a cell each, and then with so
+/// many instances of the first at once.
+///
+/// # Errors
+/// Where it ends before its plan does; single failures are rows.
+pub fn measure_all(bench: &mut Bench<'_>, subjects: &[&Subject], at_once: Option<u32>) -> Result<(), Stop> {
+    measure_in(bench, Experiment::Startup, subjects)?;
+    match (at_once, subjects.first()) {
+        (Some(instances), Some(subject)) => at_once::measure(bench, subject, instances),
+        _ => Ok(()),
+    }
+}
+
+/// One subject, in every target.
+struct Cell<'a> {
+    subject: &'a Subject,
+    stations: Vec<Station>,
+    progress: plan::Progress,
+    /// Blocks that were made of it once it is done.
+    done: Option<u32>,
 }
 
 /// The same as a part of `experiment`.
 pub(super) fn measure_in(
     bench: &mut Bench<'_>,
     experiment: Experiment,
-    subject: &Subject,
+    subjects: &[&Subject],
 ) -> Result<(), Stop> {
-    let mut stations: Vec<Station> =
-        bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
+    let mut cells: Vec<Cell<'_>> = subjects
+        .iter()
+        .map(|subject| Cell {
+            subject,
+            stations: bench
+                .participants
+                .iter()
+                .map(|participant| Station::new(bench, participant, subject))
+                .collect(),
+            progress: plan::Progress::new(bench.participants.len()),
+            done: None,
+        })
+        .collect();
     let blocks = bench.effort.warmup_blocks + bench.effort.startup_blocks;
     let began = Instant::now();
-    let mut cell = plan::Progress::new(bench.participants.len());
     let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
         if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
@@ -35,44 +67,66 @@ pub(super) fn measure_in(
             (made, why) = (block, Ended::Budget);
             break;
         }
-        if cell.is_done(bench.effort.narrow_enough) {
-            (made, why) = (block, Ended::Narrow);
+        for cell in cells.iter_mut().filter(|cell| cell.done.is_none()) {
+            cell.done = cell.progress.is_done(bench.effort.narrow_enough).then_some(block);
+        }
+        if cells.iter().all(|cell| cell.done.is_some()) {
+            made = block;
             break;
         }
-        for slot in plan::block(bench.seed, experiment, block, 1, bench.participants.len()) {
-            let participant = &bench.participants[slot.target];
+        for slot in plan::block(bench.seed, experiment, block, cells.len(), bench.participants.len()) {
+            let cell = &mut cells[slot.cell];
+            if cell.done.is_some() {
+                continue;
+            }
             let place = Place {
                 experiment: experiment.name(),
-                target: participant.name.clone(),
-                workload: subject.name.clone(),
+                target: bench.participants[slot.target].name.clone(),
+                workload: cell.subject.name.clone(),
                 block,
                 order: slot.order,
                 warmup: block < bench.effort.warmup_blocks,
             };
-            let station = &mut stations[slot.target];
-            let rows = match (station.usable(), &station.prepared) {
-                (Some(prepared), _) => {
-                    let result = bench.observer.whole(prepared).and_then(|seen| subject.judge(seen));
-                    match station.note(result)? {
-                        Ok(seen) => {
-                            if !place.warmup {
-                                cell.note(slot.target, value(seen.ready()));
-                            }
-                            rows(&place, &seen)
-                        }
-                        Err(why) => vec![place.failed(metric::READY, "ns", why)],
-                    }
-                }
-                (None, Err(why)) if block == 0 => vec![place.failed(metric::READY, "ns", why.clone())],
-                (None, _) => Vec::new(),
-            };
+            let rows = launch(bench, cell, slot.target, &place)?;
             bench.sink.keep(rows)?;
         }
         bench.progress.step(experiment.name(), 1.0 / f64::from(blocks));
     }
     bench.progress.step(experiment.name(), f64::from(blocks - made) / f64::from(blocks));
-    bench.end(experiment, &subject.name, made, why);
+    for cell in &cells {
+        let (made, why) = cell.done.map_or((made, why), |blocks| (blocks, Ended::Narrow));
+        bench.end(experiment, &cell.subject.name, made, why);
+    }
     Ok(())
+}
+
+fn launch(
+    bench: &mut Bench<'_>,
+    cell: &mut Cell<'_>,
+    target: usize,
+    place: &Place,
+) -> Result<Vec<Sample>, Stop> {
+    let station = &mut cell.stations[target];
+    let subject = cell.subject;
+    Ok(match (station.usable(), &station.prepared) {
+        (Some(prepared), _) => {
+            let result = subject
+                .make_ready()
+                .and_then(|()| bench.observer.whole(prepared))
+                .and_then(|seen| subject.judge(seen));
+            match station.note(result)? {
+                Ok(seen) => {
+                    if !place.warmup {
+                        cell.progress.note(target, value(seen.ready()));
+                    }
+                    rows(place, &seen)
+                }
+                Err(why) => vec![place.failed(metric::READY, "ns", why)],
+            }
+        }
+        (None, Err(why)) if place.block == 0 => vec![place.failed(metric::READY, "ns", why.clone())],
+        (None, _) => Vec::new(),
+    })
 }
 
 fn rows(place: &Place, seen: &Observed) -> Vec<Sample> {

@@ -34,6 +34,15 @@ pub fn differences(old: &RunInfo, new: &RunInfo) -> Vec<String> {
             found.push(format!("the {name} was {old} and is {new}"));
         }
     }
+    let design = |info: &RunInfo| info.design.clone();
+    if let (Some(one), Some(other)) = (design(old), design(new)) {
+        if one.pinned != other.pinned {
+            found.push("harness and instances did not have the same CPUs in both (--pin)".into());
+        }
+        if one.cache != other.cache {
+            found.push(format!("the page cache was {} and is {} (--cache)", one.cache, other.cache));
+        }
+    }
     let debug = |info: &RunInfo| info.warnings.contains(&Warning::DebugBuild);
     if debug(old) != debug(new) {
         found.push("one was made by a debug build, and one was not".into());
@@ -60,6 +69,20 @@ mod tests {
         };
         assert_eq!(differences(&known, &known), [""; 0]);
         assert_eq!(differences(&RunInfo::default(), &known), [""; 0]);
+    }
+
+    #[test]
+    fn another_layout_of_the_run_is_a_difference() {
+        use crate::pinning::Placement;
+        use crate::record::Design;
+        let of = |cache: &str, pinned| RunInfo {
+            design: Some(Design { cache: cache.into(), pinned, ..Design::default() }),
+            ..RunInfo::default()
+        };
+        let placed = Some(Placement { harness: vec![0], instances: vec![1] });
+        let found = differences(&of("warm", None), &of("cold", placed));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(differences(&RunInfo::default(), &of("cold", None)), [""; 0], "unknown is no difference");
     }
 
     #[test]

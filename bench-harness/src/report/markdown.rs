@@ -274,6 +274,16 @@ fn reproduce(info: &RunInfo) -> String {
     if let Some(real) = &info.digests.real_workloads {
         workload.push_str(&format!("; of the real ones {real}"));
     }
+    let design = info.design.as_ref();
+    let list = |cpus: &[usize]| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let pinned = design.map_or_else(unknown, |design| match &design.pinned {
+        Some(placement) => format!("{} and {}", list(&placement.harness), list(&placement.instances)),
+        None => "any".to_owned(),
+    });
+    let cache = design.map_or_else(unknown, |design| match &design.cold_by {
+        Some(how) => format!("{}; made cold by {how}", design.cache),
+        None => design.cache.clone(),
+    });
     let rows = [
         ("profile", info.profile.clone()),
         ("seed", info.seed.to_string()),
@@ -286,6 +296,8 @@ fn reproduce(info: &RunInfo) -> String {
         ("SHA-256 of the built-in guest", digest(&info.digests.guest)),
         ("SHA-256 of the guest kernel", digest(&info.digests.kernel)),
         ("no more launches because", if ended.is_empty() { unknown() } else { ended.join("; ") }),
+        ("CPUs of harness and instances", pinned),
+        ("page cache of start-ups", cache),
         ("repetitions", if repetitions.is_empty() { unknown() } else { repetitions.join(", ") }),
     ];
     let table = Table {

@@ -33,7 +33,13 @@ pub fn main_tables(rows: &[SummaryRow]) -> Vec<Table> {
 /// The main tables of one experiment.
 pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Vec<Table> {
     match experiment {
-        "startup" => by_workload(rows, experiment).into_iter().map(startup).collect(),
+        "startup" => by_workload(rows, experiment)
+            .into_iter()
+            .flat_map(|(workload, own)| {
+                let together = at_once(workload, &own);
+                std::iter::once(startup((workload, own))).chain(together)
+            })
+            .collect(),
         "memory" => by_workload(rows, experiment).into_iter().map(memory).collect(),
         "overhead" => overhead(rows).into_iter().collect(),
         LADDER => super::ladder::tables(rows),
@@ -92,6 +98,47 @@ fn startup((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {
         names: 1,
         rows: targets.iter().map(line).collect(),
     }
+}
+
+/// Many at once beside one alone; none where that was not measured.
+fn at_once(workload: &str, rows: &[&SummaryRow]) -> Option<Table> {
+    let (instances, _) = rows.iter().find_map(|row| metric::of_at_once(&row.metric))?;
+    let find = |target: &str, name: &str| {
+        rows.iter()
+            .copied()
+            .find(|row| row.target == target && metric::of_at_once(&row.metric) == Some((instances, name)))
+    };
+    let targets = distinct(
+        rows.iter().filter(|row| metric::of_at_once(&row.metric).is_some()).map(|row| row.target.as_str()),
+    );
+    let line = |target: &&str| {
+        let shown = |name| find(target, name).map_or_else(|| ABSENT.into(), median_and_interval);
+        let alone = rows.iter().find(|row| row.target == *target && row.metric == metric::EXIT);
+        let part =
+            find(target, metric::SHARE).and_then(|row| row.median).zip(alone.and_then(|row| row.median));
+        vec![
+            (*target).to_owned(),
+            shown(metric::READY),
+            find(target, metric::READY_P99).map_or_else(|| ABSENT.into(), median),
+            find(target, metric::EXIT).map_or_else(|| ABSENT.into(), median),
+            shown(metric::RATE),
+            part.filter(|(_, alone)| *alone > 0.0)
+                .map_or_else(|| ABSENT.into(), |(share, alone)| format_ratio(share / alone)),
+        ]
+    };
+    Some(Table {
+        title: format!("{instances} of {workload} started at once"),
+        head: head(&[
+            "target",
+            "ready [95 %]",
+            "ready p99",
+            "exit",
+            "rate [95 %]",
+            "CPU share over one alone",
+        ]),
+        names: 1,
+        rows: targets.iter().map(line).collect(),
+    })
 }
 
 fn memory((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {

@@ -76,7 +76,7 @@ pub(super) fn guest_path(name: &OsStr) -> OsString {
 }
 
 /// What both kinds of machine have: instances that look the same from outside.
-pub(super) trait Spawn {
+pub(super) trait Spawn: Send + Sync {
     /// Name of the phase that ends with the first byte of output.
     const LAST_PHASE: &'static str;
     fn start(&self, stdio: vm_backend::Stdio<'_>) -> Result<Monitor, vm_backend::Error>;

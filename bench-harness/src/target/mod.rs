@@ -228,7 +228,7 @@ pub trait Target {
 }
 
 /// A launch that is ready to be made, any number of times.
-pub trait Prepared {
+pub trait Prepared: Send + Sync {
     /// Starts one instance. It is in a session of its own: the terminal's Ctrl-C does not reach it.
     ///
     /// # Errors

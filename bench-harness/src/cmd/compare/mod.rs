@@ -9,8 +9,9 @@ use crate::error::{DONE, FAILED, HOST, HarnessError, SIGNALED, chain};
 use crate::experiment::ladder::Subjects;
 use crate::experiment::{Bench, Experiment, Stop};
 use crate::host::{self, noise};
+use crate::pinning::Pinning;
 use crate::progress::Progress;
-use crate::record::RunInfo;
+use crate::record::{Design, RunInfo};
 use crate::report;
 use crate::runner::Observer;
 use crate::sealed;
@@ -19,6 +20,7 @@ use crate::store::Recording;
 use crate::summary::summarise;
 use crate::target::TargetKind;
 use crate::utc::Utc;
+use crate::warning::Warning;
 
 mod keep;
 mod select;
@@ -48,7 +50,14 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
     let recording = Recording::create(&dir, &info)?;
     let mut keeper = Keeper::new(recording);
     let interrupts = Interrupts::install().map_err(HarnessError::Signals)?;
-    let mut observer = Observer::new(Some(interrupts), args.timeout)?;
+    let pinning = args
+        .pin
+        .then(Pinning::install)
+        .and_then(|found| found.map_err(|reason| info.warnings.push(Warning::NotPinned { reason })).ok());
+    if let Some(design) = &mut info.design {
+        design.pinned = pinning.as_ref().map(|pinning| pinning.placement.clone());
+    }
+    let mut observer = Observer::new(Some(interrupts), args.timeout)?.pinned(pinning);
     let mut progress = Progress::new();
     progress.line(&format!("recording to {}", dir.display()));
 
@@ -130,7 +139,10 @@ fn measure(
     for &experiment in &selection.experiments {
         bench.progress.next_share(share(experiment) / whole);
         match (experiment, &selection.user) {
-            (Experiment::Startup, _) => crate::experiment::startup::measure(&mut bench, &selection.startup)?,
+            (Experiment::Startup, _) => {
+                let subjects: Vec<_> = selection.startups.iter().collect();
+                crate::experiment::startup::measure_all(&mut bench, &subjects, args.concurrency)?;
+            }
             (Experiment::Memory, _) => crate::experiment::memory::measure(&mut bench, &selection.idle)?,
             (Experiment::Overhead, Some(user)) => {
                 crate::experiment::overhead::measure_user(&mut bench, user)?;
@@ -198,6 +210,15 @@ fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
         },
         warnings,
         skipped: selection.skipped.clone(),
+        design: Some(Design {
+            concurrency: args.concurrency,
+            pinned: None,
+            cache: args.cache.name().into(),
+            cold_by: selection
+                .cold_in
+                .as_ref()
+                .map(|dir| format!("{} ({})", crate::cold::HOW, dir.display())),
+        }),
         host,
         ..RunInfo::default()
     }

@@ -1,8 +1,11 @@
 //! What a comparison consists of: options and this host, made into a selection before anything is measured.
 
+use std::path::PathBuf;
+
 use workloads::{Invocation, Workload};
 
-use crate::cli::{CompareArgs, KernelOptions};
+use crate::cli::{Cache, CompareArgs, KernelOptions};
+use crate::cold;
 use crate::error::HarnessError;
 use crate::experiment::{Experiment, Participant, Sink, Stop, skipped_row};
 use crate::memory_size;
@@ -20,8 +23,12 @@ pub(super) struct Selection {
     /// Workloads of the overhead experiment.
     pub(super) workloads: Vec<&'static Workload>,
     pub(super) image: Image,
-    /// What the start-up experiment launches.
+    /// What is launched and ends at once.
     pub(super) startup: Subject,
+    /// The same as the start-up experiment launches it: from a warm or a cold page cache, or both.
+    pub(super) startups: Vec<Subject>,
+    /// Where the copy is that is made cold.
+    pub(super) cold_in: Option<PathBuf>,
     /// What the memory experiment launches.
     pub(super) idle: Subject,
     /// The user's own program, where there is one.
@@ -60,8 +67,21 @@ impl Selection {
                 (image, startup, idle, None)
             }
         };
+        let (startups, cold_in) = startups(&startup, args.cache)?;
         let kinds = chosen(&args.targets, &TargetKind::ALL);
-        Ok(Self { participants, skipped, experiments, kinds, workloads, image, startup, idle, user })
+        Ok(Self {
+            participants,
+            skipped,
+            experiments,
+            kinds,
+            startups,
+            cold_in,
+            workloads,
+            image,
+            startup,
+            idle,
+            user,
+        })
     }
 
     pub(super) fn takes_part(&self, kind: TargetKind) -> bool {
@@ -80,7 +100,8 @@ impl Selection {
             // The ladder's rungs say it themselves.
             for &experiment in self.experiments.iter().filter(|one| **one != Experiment::Ladder) {
                 let subjects: Vec<&str> = match (experiment, &self.user) {
-                    (Experiment::Startup | Experiment::Ladder, _) => vec![&self.startup.name],
+                    (Experiment::Startup, _) => self.startups.iter().map(|one| one.name.as_str()).collect(),
+                    (Experiment::Ladder, _) => vec![&self.startup.name],
                     (Experiment::Memory, _) => vec![&self.idle.name],
                     (Experiment::Overhead, Some(user)) => vec![&user.name],
                     (Experiment::Overhead, None) => self
@@ -104,6 +125,21 @@ impl Selection {
             .map(|reason| Warning::NoCgroup { reason })
             .collect()
     }
+}
+
+/// What the start-up experiment launches, and where the copy of the program is that is made cold.
+fn startups(startup: &Subject, cache: Cache) -> Result<(Vec<Subject>, Option<PathBuf>), HarnessError> {
+    if cache == Cache::Warm {
+        return Ok((vec![startup.clone()], None));
+    }
+    let bytes = startup.bytes().map_err(|source| HarnessError::Seal { step: "read it back", source })?;
+    // Temporary files are often in memory; where the user works is more often a disk.
+    let dirs = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(".")];
+    let (file, dir) = cold::copy(&bytes, &dirs).map_err(|problems| HarnessError::Cold { problems })?;
+    let cold = startup.cold_from_file(&file);
+    // The warm ones are of the same file, so that nothing else differs.
+    let subjects = if cache == Cache::Cold { vec![cold] } else { vec![startup.from_file(&file), cold] };
+    Ok((subjects, Some(dir)))
 }
 
 /// What was chosen, each once, in the order of the list of all; all of it where nothing was chosen.

@@ -1,0 +1,140 @@
+//! Harness and instances on separate cores (`--pin`).
+//!
+//! The thread that starts an instance goes to the instances' CPUs just before the window opens, so that the instance inherits
+//! them from its first instruction on, in every target alike, and back to the harness's own as soon as the instance is started:
+//! from then on the instance has its CPUs to itself, and we wait on ours. Migrating back is one system call inside the window,
+//! made while the instance already runs.
+
+use std::fs;
+use std::io;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+/// Who runs where, for the recording.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// CPUs of the harness.
+    pub harness: Vec<usize>,
+    /// CPUs of the instances.
+    pub instances: Vec<usize>,
+}
+
+/// The same, ready to be used.
+#[derive(Debug, Clone)]
+pub struct Pinning {
+    /// Who runs where.
+    pub placement: Placement,
+    harness: CpuSet,
+    instances: CpuSet,
+}
+
+impl Pinning {
+    /// Divides the CPUs that we may use, and goes to the harness's own.
+    ///
+    /// # Errors
+    /// Why they cannot be divided.
+    pub fn install() -> Result<Self, String> {
+        let allowed = sched_getaffinity(Pid::from_raw(0))
+            .map_err(|error| format!("the CPUs that may be used cannot be read: {error}"))?;
+        let allowed: Vec<usize> =
+            (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
+        let placement = divide(&allowed, siblings)?;
+        let set = |cpus: &[usize]| {
+            let mut set = CpuSet::new();
+            cpus.iter()
+                .try_for_each(|&cpu| set.set(cpu))
+                .map(|()| set)
+                .map_err(|error| format!("a CPU has no place in a set: {error}"))
+        };
+        let (harness, instances) = (set(&placement.harness)?, set(&placement.instances)?);
+        let pinning = Self { placement, harness, instances };
+        pinning.to_harness().map_err(|error| format!("the harness cannot be moved: {error}"))?;
+        Ok(pinning)
+    }
+
+    /// Moves the calling thread, and what it starts from now on, to the instances' CPUs.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn to_instances(&self) -> io::Result<()> {
+        Ok(sched_setaffinity(Pid::from_raw(0), &self.instances)?)
+    }
+
+    /// Moves the calling thread to the harness's CPUs.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn to_harness(&self) -> io::Result<()> {
+        Ok(sched_setaffinity(Pid::from_raw(0), &self.harness)?)
+    }
+}
+
+/// The first core for the harness, all others for the instances. Two threads of one core are no two cores: they share what is
+/// measured.
+fn divide(allowed: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> Result<Placement, String> {
+    let Some(&first) = allowed.first() else { return Err("no CPU may be used".into()) };
+    let core = siblings(first);
+    let (harness, instances): (Vec<usize>, Vec<usize>) =
+        allowed.iter().partition(|&cpu| *cpu == first || core.contains(cpu));
+    if !instances.is_empty() {
+        return Ok(Placement { harness, instances });
+    }
+    Err(match harness.len() {
+        1 => "only one CPU may be used".into(),
+        threads => format!("the {threads} CPUs that may be used are threads of one core"),
+    })
+}
+
+/// The CPUs of the same core; none where the kernel does not say.
+fn siblings(cpu: usize) -> Vec<usize> {
+    let file = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    fs::read_to_string(file).ok().and_then(|text| cpu_list(text.trim())).unwrap_or_default()
+}
+
+/// `0-3,8`
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if last >= CpuSet::count() {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_threads_a_core(cpu: usize) -> Vec<usize> {
+        vec![cpu & !1, cpu | 1]
+    }
+
+    #[test]
+    fn the_first_core_is_the_harnesss_with_all_its_threads() {
+        let found = divide(&[0, 1, 2, 3], two_threads_a_core);
+        assert_eq!(found, Ok(Placement { harness: vec![0, 1], instances: vec![2, 3] }));
+        let found = divide(&[3, 5], |_| Vec::new());
+        assert_eq!(found, Ok(Placement { harness: vec![3], instances: vec![5] }));
+    }
+
+    #[test]
+    fn one_core_cannot_be_divided_and_says_why() {
+        assert!(divide(&[4], |_| Vec::new()).is_err_and(|why| why.contains("only one CPU")));
+        assert!(divide(&[4, 5], two_threads_a_core).is_err_and(|why| why.contains("threads of one core")));
+        assert!(divide(&[], two_threads_a_core).is_err());
+    }
+
+    #[test]
+    fn lists_of_the_kernel_are_understood() {
+        assert_eq!(cpu_list("0-2,8"), Some(vec![0, 1, 2, 8]));
+        assert_eq!(cpu_list("x"), None);
+        assert_eq!(cpu_list("0-4000000000"), None);
+    }
+}
