@@ -16,7 +16,7 @@ fn real_workloads_come_to_the_same_checksum_in_every_target_or_are_skipped_with_
     bench(["compare", "--experiments", "overhead", "--workloads", "real", "--out", path]).expect_code(0);
     let (info, samples) = store::read(&out).expect("a whole recording");
     assert!(info.digests.real_workloads.is_some_and(|digest| digest.len() == 64));
-    for workload in ["sqlite", "json", "lz4", "regex", "sort", "key-value"] {
+    for workload in ["sqlite", "json", "lz4", "regex", "sort", "key-value", "file-io"] {
         for target in targets() {
             let own: Vec<_> =
                 samples.iter().filter(|row| row.target == target && row.workload == workload).collect();

@@ -59,7 +59,7 @@ const fn needs(memory_bytes: u64, calls: &'static [&'static str]) -> Needs {
     Needs { memory_bytes: OWN_BYTES + memory_bytes, stdin: false, calls }
 }
 
-static ALL: [Workload; 16] = [
+static ALL: [Workload; 17] = [
     Workload {
         program: Program::Core,
         name: "noop",
@@ -219,6 +219,19 @@ static ALL: [Workload; 16] = [
         expected_check: "bc612adc3b2e3e15",
         figures: &[("latency_p50", "ns"), ("latency_p99", "ns"), ("latency_max", "ns")],
         needs: needs(2 * REAL_BYTES + MIB, &["clock_gettime", "clone", "read", "socketpair", "wait4"]),
+    },
+    Workload {
+        program: Program::Real,
+        name: "file-io",
+        summary: "writing a file in /tmp, having it synced, reading it back, and random reads",
+        operation: "one file of 4 MiB, and 256 pages of it",
+        operations_per_iteration: 1,
+        expected_check: "1ae2e3f93853eee1",
+        figures: &[("write", "bytes/s"), ("sync", "ns"), ("read", "bytes/s"), ("random_read", "ns")],
+        needs: needs(
+            REAL_BYTES + 10 * MIB,
+            &["clock_gettime", "fsync", "ftruncate", "openat", "pread64", "pwrite64", "unlink"],
+        ),
     },
 ];
 

@@ -9,8 +9,10 @@
 //! - [`regex`]: scanning a log
 //! - [`sort`]: sorting numbers and strings
 //! - [`key_value`]: a server in a process of its own that answers a client over a socket pair
+//! - [`file_io`]: writing, syncing and reading a file
 //! - [`log`]: the generated log that two of them read
 
+pub mod file_io;
 pub mod json;
 pub mod key_value;
 pub mod log;
@@ -22,7 +24,7 @@ pub mod sqlite;
 use workload_program::{PrepareError, Work};
 
 /// All of them, in the order in which they are listed.
-pub const NAMES: [&str; 6] = ["sqlite", "json", "lz4", "regex", "sort", "key-value"];
+pub const NAMES: [&str; 7] = ["sqlite", "json", "lz4", "regex", "sort", "key-value", "file-io"];
 
 /// Prepares the workload `name`: its buffers, its data, its server.
 ///
@@ -37,6 +39,7 @@ pub fn prepare(name: &str) -> Result<Box<dyn Work>, PrepareError> {
         "regex" => Box::new(regex::Scan::new()?),
         "sort" => Box::new(sort::Sort::new()?),
         "key-value" => Box::new(key_value::KeyValue::new()?),
+        "file-io" => Box::new(file_io::FileIo::new()?),
         _ => return Err(PrepareError::Unknown),
     })
 }
