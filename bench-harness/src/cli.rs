@@ -195,6 +195,7 @@ impl KernelOptions {
             cmdline_extra: self.cmdline_extra.clone(),
             vcpus: self.vcpus,
             console,
+            ..Default::default()
         }
     }
 }

@@ -20,13 +20,14 @@ use crate::target::LaunchError;
 #[command(next_help_heading = "Options of the target container")]
 pub struct ContainerOptions {
     /// Root file system: a folder, a tar (docker export), an OCI image layout or a docker save archive. The program is then
-    /// a path or name in it, or, with an image, may be left out. Changes are thrown away
+    /// a path or name in it, or, with an image, may be left out. Changes are thrown away. The target microvm-linux takes a folder
+    /// or an image of a disk (ext4)
     #[arg(long, value_name = "PATH")]
     pub rootfs: Option<PathBuf>,
     /// Let a file or folder of the host be seen inside
     #[arg(long, value_name = "HOST:INSIDE[:ro]", value_parser = bind)]
     pub bind: Vec<Bind>,
-    /// Set an environment variable
+    /// Set an environment variable (also for microvm-linux)
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub env: Vec<(String, String)>,
     /// Working directory
@@ -109,6 +110,14 @@ pub enum Proc {
 }
 
 impl ContainerOptions {
+    /// Whether nothing is asked for that a machine with a kernel of its own does not have, too.
+    #[must_use]
+    pub fn is_only_root_and_environment(&self) -> bool {
+        // Not all fields can be compared; what they print can, also that of fields to come.
+        let rest = Self { rootfs: None, env: Vec::new(), ..self.clone() };
+        format!("{rest:?}") == format!("{:?}", Self::default())
+    }
+
     /// Adds the bounds that control groups enforce.
     pub(crate) fn limits(&self, mut limits: Limits) -> Limits {
         if let Some(millis) = self.cpus {

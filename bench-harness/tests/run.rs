@@ -215,3 +215,24 @@ fn every_spelling_of_the_options_is_understood() {
     bench(["run", "--target", "native"]).expect_code(125);
     bench(["run", "--", path]).expect_code(125).expect_said(&["--target"]);
 }
+
+#[test]
+fn a_machine_with_a_kernel_takes_a_root_and_an_environment_and_no_other_option_of_containers() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let root = dir.path().to_str().expect("a plain path");
+    for (target, more) in [("microvm-linux", "--hostname=x"), ("microvm", "--env=A=B")] {
+        let arguments = ["run", "--target", target, "--rootfs", root, more, "--", "program"];
+        let ran = bench(arguments).expect_code(125);
+        assert!(ran.stderr.contains("does not have the options of the target container"), "{}", ran.stderr);
+    }
+    if !targets().contains(&"microvm-linux") {
+        return;
+    }
+    let bin = dir.path().join("bin");
+    fs::create_dir(&bin).expect("a folder");
+    fs::copy(program(), bin.join("program")).expect("a copy");
+    let arguments = ["run", "--target", "microvm-linux", "--rootfs", root, "--", "program", "exit", "7"];
+    bench(arguments).expect_code(7);
+    let ran = bench(["run", "--target", "microvm-linux", "--rootfs", root, "--", "other"]).expect_code(125);
+    assert!(ran.stderr.contains("other is not where programs are"), "{}", ran.stderr);
+}

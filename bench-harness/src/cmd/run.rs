@@ -27,10 +27,16 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         (None, TargetKind::Microvm | TargetKind::MicrovmLinux) => Some(memory_size::DEFAULT_MIB),
         (None, _) => None,
     };
-    if args.container.is_some() && args.target != TargetKind::Container {
+    let refused = match (&args.container, args.target) {
+        (None, _) | (_, TargetKind::Container) => false,
+        (Some(options), TargetKind::MicrovmLinux) => !options.is_only_root_and_environment(),
+        (Some(_), _) => true,
+    };
+    if refused {
         let target = args.target.name();
+        let but = if args.target == TargetKind::MicrovmLinux { ", but for --rootfs and --env" } else { "" };
         return Err(HarnessError::Usage(format!(
-            "{target} does not have the options of the target container"
+            "{target} does not have the options of the target container{but}"
         )));
     }
     let inside = args.container.as_ref().is_some_and(|options| options.rootfs.is_some());

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vm_backend::LinuxConfig;
+use vm_backend::{LinuxConfig, Root};
 use workloads::Capabilities;
 
 use super::microvm::{PreparedVm, guest_path};
@@ -30,6 +30,10 @@ pub struct Options {
     pub vcpus: Option<u32>,
     /// Print what the kernel says.
     pub console: bool,
+    /// Disks beside the one of a root: the file, and whether it is read-only.
+    pub disks: Vec<(PathBuf, bool)>,
+    /// Whether there is a network card.
+    pub network: bool,
 }
 
 /// A virtual machine with a Linux kernel.
@@ -83,6 +87,30 @@ impl Options {
     }
 }
 
+fn root(path: &Path) -> Result<Root, LaunchError> {
+    let root = Root::of(path)
+        .map_err(|error| LaunchError::Unsupported(format!("--rootfs {}: {error}", path.display())))?;
+    root.ok_or_else(|| {
+        let path = path.display();
+        LaunchError::Unsupported(format!(
+            "--rootfs {path}: microvm-linux takes a folder, or an image of a disk with ext4, squashfs, erofs, xfs or btrfs on it; \
+             archives have to be unpacked into a folder first"
+        ))
+    })
+}
+
+fn no_program(path: &Path) -> LaunchError {
+    LaunchError::Unsupported(format!("--rootfs {}: give a program in it after --", path.display()))
+}
+
+fn not_found(path: &Path, name: &OsStr) -> LaunchError {
+    LaunchError::Unsupported(format!(
+        "--rootfs {}: {} is not where programs are in it; give its path from / on",
+        path.display(),
+        name.display()
+    ))
+}
+
 impl Target for MicrovmLinux {
     fn kind(&self) -> TargetKind {
         TargetKind::MicrovmLinux
@@ -103,21 +131,39 @@ impl Target for MicrovmLinux {
         // `run` comes here without having asked.
         self.probe().map_err(|reason| LaunchError::Unsupported(reason.0))?;
         let kernel = self.0.kernel().ok_or_else(|| LaunchError::Unsupported(NO_KERNEL.into()))?;
-        let program = match &launch.program {
-            Program::Path(path) => vm_backend::Program::Path(path.clone()),
-            Program::Sealed(fd) => vm_backend::Program::Sealed(Arc::clone(fd)),
-        };
         let (name, args) =
             launch.argv.split_first().map_or((OsStr::new("program"), &[][..]), |(n, a)| (n, a));
-        let mut config = LinuxConfig::new(kernel, program)
+        let inside = launch.container.as_ref().and_then(|options| options.rootfs.as_ref());
+        let config = match inside {
+            Some(path) if launch.argv.is_empty() => return Err(no_program(path)),
+            Some(path) => {
+                let root = root(path)?;
+                let program = root.find(name).ok_or_else(|| not_found(path, name))?;
+                LinuxConfig::inside(kernel, root, program)
+            }
+            None => {
+                let program = match &launch.program {
+                    Program::Path(path) => vm_backend::Program::Path(path.clone()),
+                    Program::Sealed(fd) => vm_backend::Program::Sealed(Arc::clone(fd)),
+                };
+                LinuxConfig::new(kernel, program).guest_path(guest_path(name))
+            }
+        };
+        let mut config = config
             .mem_mib(launch.mem_mib.unwrap_or(DEFAULT_MIB))
             .vcpus(self.0.vcpus.unwrap_or(1))
             .cmdline_extra(&self.0.cmdline_extra)
             .console(self.0.console)
-            .guest_path(guest_path(name))
+            .network(self.0.network)
             .args(args.iter().cloned());
-        for (key, value) in ENVIRONMENT {
+        let own = launch.container.iter().flat_map(|options| &options.env);
+        let own: Vec<(&str, &str)> = own.map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let usual = ENVIRONMENT.iter().filter(|(key, _)| own.iter().all(|(other, _)| other != key));
+        for (key, value) in usual.chain(&own) {
             config = config.env(key, value);
+        }
+        for (image, read_only) in &self.0.disks {
+            config = config.disk(image, *read_only);
         }
         for (host, guest) in &launch.files {
             config = config.file(host, guest);

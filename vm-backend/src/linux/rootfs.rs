@@ -1,14 +1,59 @@
-//! A folder of the host as the guest's root: copied into the initramfs.
+//! The user's own root: what it is, and a folder of the host copied into the initramfs.
 
-use std::fs::{self, FileType};
+use std::ffi::OsStr;
+use std::fs::{self, File, FileType};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::config::Root;
 use super::cpio::{AddError, Archive};
 use super::error::LinuxError;
 use crate::error::Error;
+
+/// What marks a file system: offset, bytes (the superblocks in Documentation/filesystems and the kernel's own sources).
+const FILE_SYSTEMS: [(u64, &[u8]); 5] = [
+    // ext2 to ext4, squashfs, erofs, xfs, btrfs
+    (0x438, &[0x53, 0xef]),
+    (0, b"hsqs"),
+    (1024, &[0xe2, 0xe1, 0xf5, 0xe0]),
+    (0, b"XFSB"),
+    (0x1_0040, b"_BHRfS_M"),
+];
+
+impl Root {
+    /// The root that this path of the host is: a folder, or an image of a disk with a file system on it; `None` for other files.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn of(path: &Path) -> io::Result<Option<Self>> {
+        if fs::metadata(path)?.is_dir() {
+            return Ok(Some(Self::Folder(path.to_owned())));
+        }
+        let file = File::open(path)?;
+        let marked = FILE_SYSTEMS.iter().any(|(offset, mark)| {
+            let mut bytes = vec![0; mark.len()];
+            file.read_exact_at(&mut bytes, *offset).is_ok() && bytes == *mark
+        });
+        Ok(marked.then(|| Self::Disk(path.to_owned())))
+    }
+
+    /// The absolute path of a program that is called by this name in the root: a path is taken from `/` on, a mere name is looked for
+    /// where programs are. What is on a disk cannot be seen from here, and neither can a name in a folder that does not have it:
+    /// `None`.
+    #[must_use]
+    pub fn find(&self, name: &OsStr) -> Option<PathBuf> {
+        if name.as_bytes().contains(&b'/') {
+            return Some(Path::new("/").join(name));
+        }
+        let Self::Folder(folder) = self else { return None };
+        let places = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
+        // Links may lead to places that exist only inside.
+        let found = places.iter().find(|place| folder.join(place).join(name).symlink_metadata().is_ok());
+        found.map(|place| Path::new("/").join(place).join(name))
+    }
+}
 
 /// Adds everything in a folder, in the order of its names. What is in the archive already stays as it is; devices, sockets
 /// and pipes of the host are left out, and every file belongs to root.
@@ -96,6 +141,35 @@ mod tests {
         for not_there in ["socket\0", "not a device", "root:"] {
             assert!(!text.contains(not_there), "{not_there}");
         }
+    }
+
+    #[test]
+    fn a_root_is_a_folder_or_a_file_system_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        assert_eq!(Root::of(folder.path()).unwrap(), Some(Root::Folder(folder.path().to_owned())));
+        assert!(Root::of(&path).is_err());
+        for (contents, expected) in [
+            (&b""[..], None),
+            (b"a tar, perhaps", None),
+            (b"hsqs....", Some(Root::Disk(path.clone()))),
+            (&[&[0; 0x438][..], &[0x53, 0xef]].concat(), Some(Root::Disk(path.clone()))),
+        ] {
+            fs::write(&path, contents).unwrap();
+            assert_eq!(Root::of(&path).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_program_is_found_by_name_in_a_folder_and_by_path_everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("usr/bin")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/here", folder.path().join("usr/bin/tool")).unwrap();
+        let (inside, disk) = (Root::Folder(folder.path().to_owned()), Root::Disk("image".into()));
+        assert_eq!(inside.find(OsStr::new("tool")), Some("/usr/bin/tool".into()));
+        assert_eq!(inside.find(OsStr::new("other")), None);
+        assert_eq!(disk.find(OsStr::new("tool")), None);
+        assert_eq!(disk.find(OsStr::new("bin/tool")), Some("/bin/tool".into()));
     }
 
     #[test]
