@@ -38,6 +38,8 @@ mod clock;
 pub mod config;
 pub mod elf;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod layout;
 pub mod linux;
 mod monitor;

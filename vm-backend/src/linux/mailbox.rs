@@ -169,6 +169,29 @@ impl<'a> Post<'a> {
     }
 }
 
+/// Serves one byte at the doorbell with these bytes in the mailbox, for the fuzz target of that name.
+pub(crate) fn fuzz(
+    memory: &GuestMemoryMmap<()>,
+    mailbox: &[u8],
+    operation: u8,
+    input: BorrowedFd<'_>,
+    out: BorrowedFd<'_>,
+) {
+    let texts = Texts { bytes: Vec::new(), argc: 0, envc: 0 };
+    let start = Start { texts: &texts, root: 0, address: 0 };
+    let streams = Streams { input: Some(input), out: [out, out] };
+    let Ok(post) = Post::new(memory, &start, streams) else { return };
+    if memory.write_slice(mailbox, GuestAddress(MAILBOX_GPA)).is_err() {
+        return;
+    }
+    match post.serve(operation) {
+        Request::Exited(code) => assert!((0..256).contains(&code)),
+        Request::Signaled(signal) => assert!((1..128).contains(&signal)),
+        Request::Failed(failure) => assert!(!failure.to_string().is_empty()),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;

@@ -47,6 +47,7 @@ pub use config::{LinuxConfig, Root};
 pub(crate) use console::Log;
 pub use error::{KernelError, LinuxError};
 pub use machine::LinuxVm;
+pub(crate) use mailbox::fuzz as fuzz_mailbox;
 
 /// Named phases of a start, in order. `ready` is the reader's: it ends when the first byte of output arrives.
 pub const PHASES: [&str; 10] = [

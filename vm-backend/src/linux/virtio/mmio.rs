@@ -152,10 +152,11 @@ impl<'m, D: Device> Mmio<'m, D> {
             reg::DEVICE_FEATURES_SEL => self.device_sel = value,
             reg::DRIVER_FEATURES_SEL => self.driver_sel = value,
             reg::DRIVER_FEATURES if self.status & status::FEATURES_OK == 0 => {
-                let shift = 32 * self.driver_sel;
-                if shift < 64 {
-                    self.driver_features =
-                        self.driver_features & !(0xffff_ffff << shift) | u64::from(value) << shift;
+                let (old, value) = (self.driver_features, u64::from(value));
+                match self.driver_sel {
+                    0 => self.driver_features = old & !0xffff_ffff | value,
+                    1 => self.driver_features = old & 0xffff_ffff | value << 32,
+                    _ => {}
                 }
             }
             reg::QUEUE_SEL => self.queue_sel = value,

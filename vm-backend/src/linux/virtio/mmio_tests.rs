@@ -65,6 +65,23 @@ fn features_that_were_not_offered_are_no_agreement_and_neither_is_the_legacy_int
 }
 
 #[test]
+fn features_that_nobody_has_numbers_for_are_none() {
+    let memory = mock::memory();
+    let mut device = Mmio::new(Sink::default(), &memory);
+    agree(&mut device, 0);
+    write(&mut device, STATUS, 0);
+    write(&mut device, STATUS, 3);
+    for select in [2, 1 << 27, u32::MAX] {
+        write(&mut device, 0x14, select);
+        assert_eq!(read(&device, 0x10), 0);
+        write(&mut device, 0x24, select);
+        write(&mut device, 0x20, u32::MAX);
+    }
+    write(&mut device, STATUS, 11);
+    assert_eq!(read(&device, STATUS), 3, "without VERSION_1");
+}
+
+#[test]
 fn nothing_is_served_before_the_driver_is_ready() {
     let memory = mock::memory();
     let mut device = Mmio::new(Sink::default(), &memory);
