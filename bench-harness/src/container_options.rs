@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use container_backend::{
-    Address, Bind, Bounds, Capabilities, Config, IdMaps, Image, Isolation, Layer, Limits,
+    Address, Bind, Bounds, Capabilities, Config, IdMaps, Image, IoLimit, Isolation, Layer, Limits,
     Network as BackendNetwork, Proc as BackendProc, Profile, Rlimit, Rootfs, User, Veth,
 };
 
@@ -86,6 +86,10 @@ pub struct ContainerOptions {
     /// Swap beside --mem [default: none]
     #[arg(long, value_name = "MIB", requires = "mem")]
     pub swap: Option<u64>,
+    /// Bounds a second on the block device that is or holds PATH, for example /data:rbps=1048576,wiops=100 (rbps, wbps, riops,
+    /// wiops)
+    #[arg(long, value_name = "PATH:WHAT=N", value_parser = IoLimit::parse)]
+    pub io: Option<IoLimit>,
     /// Most that its file system in memory takes
     #[arg(long, value_name = "MIB")]
     pub tmp_size: Option<u64>,
@@ -128,6 +132,9 @@ impl ContainerOptions {
         }
         if let Some(cpus) = self.cpuset {
             limits = limits.cpuset(cpus);
+        }
+        if let Some(io) = self.io {
+            limits = limits.io(io);
         }
         match self.swap {
             Some(mib) => limits.swap_bytes(mib.saturating_mul(1 << 20)),

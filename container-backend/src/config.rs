@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::cgroup::IoLimit;
 use crate::error::PrepareError;
 use crate::isolation::Isolation;
 use crate::options::Options;
@@ -39,6 +40,8 @@ pub struct Limits {
     pub cpu_weight: Option<u64>,
     /// The CPUs that may be used: bit N stands for CPU N.
     pub cpuset: Option<u128>,
+    /// Reading from and writing to one device. (On v1, what is written through the page cache is not counted.)
+    pub io: Option<IoLimit>,
 }
 
 impl Limits {
@@ -52,6 +55,7 @@ impl Limits {
             swap_bytes: None,
             cpu_weight: None,
             cpuset: None,
+            io: None,
         }
     }
 
@@ -97,6 +101,13 @@ impl Limits {
         self
     }
 
+    /// Bounds reading from and writing to a device.
+    #[must_use]
+    pub const fn io(mut self, limit: IoLimit) -> Self {
+        self.io = Some(limit);
+        self
+    }
+
     /// Whether nothing is bounded.
     #[must_use]
     pub const fn is_none(&self) -> bool {
@@ -106,6 +117,7 @@ impl Limits {
             && self.swap_bytes.is_none()
             && self.cpu_weight.is_none()
             && self.cpuset.is_none()
+            && self.io.is_none()
     }
 }
 

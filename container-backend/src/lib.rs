@@ -97,7 +97,7 @@ mod timeline;
 mod veth;
 
 pub use capabilities::Capabilities;
-pub use cgroup::{Hierarchies, Kind as CgroupKind, Usage};
+pub use cgroup::{Hierarchies, IoLimit, Kind as CgroupKind, Usage};
 pub use config::{Config, Limits, Program, Stdio, Stream};
 pub use error::{CgroupError, PrepareError, ProcessError, SpawnError};
 pub use idmap::IdMaps;

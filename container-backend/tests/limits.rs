@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use container_backend::{Config, Limits, PrepareError, Prepared, SpawnError, Status, Stdio};
+use container_backend::{Bind, Config, IoLimit, Limits, PrepareError, Prepared, SpawnError, Status, Stdio};
 
 /// Prepared with `limits`; `None`, with the reason printed, where the host lets us have no control group.
 fn limited(config: Option<Config>, limits: Limits) -> Option<Prepared> {
@@ -166,4 +166,96 @@ fn limits_that_make_no_sense_are_refused() {
             "{limits:?}"
         );
     }
+}
+
+#[test]
+fn which_limit_was_met_is_told_apart() {
+    let limits = Limits::none().memory_bytes(16 << 20).pids(8).cpu_millis(200);
+    let met = |act: &[&str]| {
+        let prepared = limited(container(act), limits)?;
+        let usage = run_prepared(&prepared).exit.usage.expect("it was asked for");
+        let some = |count: Option<u64>| count.map(|count| count > 0);
+        Some([some(usage.oom_kills), some(usage.pids_refused), some(usage.throttled_ns)])
+    };
+    for (act, expected) in [
+        (&["ready"][..], [false, false, false]),
+        (&["hog", "64"], [true, false, false]),
+        (&["forks", "100"], [false, true, false]),
+        (&["burn", "500"], [false, false, true]),
+    ] {
+        let Some(met) = met(act) else { return };
+        // A kernel that does not count one of them says nothing about it; the CPU may hold anyone back on a busy machine.
+        for (index, (met, expected)) in met.into_iter().zip(expected).enumerate() {
+            assert!(
+                met.is_none_or(|met| met == expected || (index == 2 && met)),
+                "{act:?}: {index}, {met:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_read_and_written_is_counted_and_bounded() {
+    // A folder on a device: temporary ones may be in memory.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let Ok(mut limit) = IoLimit::of(dir.path()) else {
+        println!("skipped: {} is on no block device", dir.path().display());
+        return;
+    };
+    const RATE: u64 = 1 << 20;
+    (limit.read_bytes, limit.written_bytes) = (Some(RATE), Some(RATE));
+    let bind = Bind { host: dir.path().to_owned(), inside: "/data".into(), read_only: false };
+    for act in ["direct-write", "direct-read"] {
+        let Some(config) = container(&[act, "/data/file", "1536"]) else { return };
+        let Some(prepared) = limited(Some(config.bind(bind.clone())), Limits::none().io(limit)) else {
+            return;
+        };
+        let ran = run_prepared(&prepared);
+        succeeded(&ran);
+        let took: u64 = ran.stdout.trim().parse().expect("a number");
+        // A second and a half at this rate. A kernel may let a burst pass, but never half of it.
+        assert!(took > 750, "{act}: {took} ms");
+        let usage = ran.exit.usage.expect("it was asked for");
+        let counted = if act == "direct-read" { usage.io_read_bytes } else { usage.io_written_bytes };
+        assert!(counted.is_none_or(|bytes| bytes >= 1536 << 10), "{act}: {usage:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_the_host_refuses_is_said_and_leaves_nothing() {
+    if !alone("a_limit_that_the_host_refuses_is_said_and_leaves_nothing") {
+        return;
+    }
+    let before = Traces::now();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    // More CPUs than any host has, and a device that is none.
+    let mut refused = vec![Limits::none().cpuset(1 << 127)];
+    if let Ok(mut limit) = IoLimit::of(dir.path()) {
+        (limit.device, limit.reads) = ((4095, 77), Some(1));
+        refused.push(Limits::none().io(limit));
+    }
+    for limits in refused {
+        let config = container(&["ready"]).expect("containers work").limits(limits);
+        let prepared = config.prepare().expect("the host is asked, not the config");
+        let reason = prepared.limits_unavailable().expect("no host has that").to_owned();
+        assert!(!reason.is_empty());
+        println!("{reason}");
+        succeeded(&run_prepared(&prepared));
+    }
+    assert_eq!(Traces::now(), before);
+}
+
+#[test]
+fn memory_and_swap_are_read_back_where_the_host_counts_them() {
+    let limits = MEMORY.swap_bytes(1 << 20);
+    let Some(prepared) = limited(container(&["sleep"]), limits) else { return };
+    let (process, _reader) = spawn_until_ready(&prepared);
+    let read = |file: &str| {
+        process.cgroup_paths().iter().find_map(|path| std::fs::read_to_string(path.join(file)).ok())
+    };
+    let swap =
+        read("memory.swap.max").or_else(|| read("memory.memsw.limit_in_bytes")).expect("swap is bounded");
+    assert!([1 << 20, 17 << 20].contains(&swap.trim().parse::<u64>().expect("a number")), "{swap}");
+    let usage = process.usage().expect("it has a group");
+    assert!(usage.swap_bytes.is_none_or(|bytes| bytes <= 1 << 20), "{usage:?}");
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup::find::Version;
+use crate::cgroup::io as device_io;
 use crate::cgroup::janitor::Janitor;
 use crate::cgroup::plan::Base;
 use crate::error::CgroupError;
@@ -29,6 +30,12 @@ pub struct Usage {
     pub throttled_ns: Option<u64>,
     /// Processes and threads refused by the pids limit.
     pub pids_refused: Option<u64>,
+    /// Swap in use now.
+    pub swap_bytes: Option<u64>,
+    /// Bytes read from devices.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to devices.
+    pub io_written_bytes: Option<u64>,
 }
 
 /// One directory of an instance.
@@ -125,6 +132,13 @@ impl Group {
         let read = |file: &CStr| self.parts.iter().find_map(|part| read_at(part.dir.as_raw_fd(), file));
         let number = |file: &CStr| read(file).and_then(|text| text.trim().parse::<u64>().ok());
         let field = |file: &CStr, key: &str| read(file).and_then(|text| keyed(&text, key));
+        // v1 knows memory and swap together only.
+        let swap_v1 =
+            || number(c"memory.memsw.usage_in_bytes")?.checked_sub(number(c"memory.usage_in_bytes")?);
+        let bytes = |v2: &str, v1: &str| {
+            let old = || read(c"blkio.throttle.io_service_bytes").map(|text| device_io::sum_v1(&text, v1));
+            read(c"io.stat").map(|text| device_io::sum_v2(&text, v2)).or_else(old)
+        };
         let us = |us: u64| us.saturating_mul(1000);
         Usage {
             memory_bytes: number(c"memory.current").or_else(|| number(c"memory.usage_in_bytes")),
@@ -136,6 +150,9 @@ impl Group {
                 .map(us)
                 .or_else(|| field(c"cpu.stat", "throttled_time")),
             pids_refused: field(c"pids.events", "max"),
+            swap_bytes: number(c"memory.swap.current").or_else(swap_v1),
+            io_read_bytes: bytes("rbytes", "Read"),
+            io_written_bytes: bytes("wbytes", "Write"),
         }
     }
 

@@ -9,10 +9,12 @@
 
 mod find;
 mod group;
-pub(crate) mod janitor;
+pub(crate) mod io;
+mod janitor;
 mod plan;
 
 pub use find::{Hierarchies, Kind};
 pub(crate) use group::Group;
 pub use group::Usage;
+pub use io::IoLimit;
 pub(crate) use plan::GroupPlan;

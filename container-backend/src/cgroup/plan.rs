@@ -110,6 +110,9 @@ fn check(limits: &Limits) -> Result<(), PrepareError> {
     if limits.cpuset == Some(0) {
         return Err(PrepareError::LimitValue { limit: "cpuset", value: 0 });
     }
+    if limits.io.is_some_and(|limit| limit.bounds().any(|(.., value)| value == 0)) {
+        return Err(PrepareError::LimitValue { limit: "io", value: 0 });
+    }
     if let Some(value) = limits.swap_bytes.filter(|_| limits.memory_bytes.is_none()) {
         return Err(PrepareError::LimitValue { limit: "swap (without one of memory)", value });
     }
@@ -121,8 +124,11 @@ fn choose(found: &Hierarchies, limits: &Limits) -> Result<Vec<Arc<Base>>, String
     let mut chosen: Vec<(&Hierarchy, PathBuf, Vec<Setting>)> = Vec::new();
     let asked = controllers(limits);
     for &controller in &asked {
+        // What is io in v2 was blkio in v1.
+        let old = || found.with_controller("blkio").filter(|_| controller == "io");
         let hierarchy = found
             .with_controller(controller)
+            .or_else(old)
             .ok_or_else(|| format!("no control group hierarchy here has the controller {controller}"))?;
         let settings = settings(hierarchy, controller, limits);
         match chosen.iter_mut().find(|(other, ..)| other.mount == hierarchy.mount) {
@@ -145,6 +151,7 @@ fn controllers(limits: &Limits) -> Vec<&'static str> {
         ("cpu", limits.cpu_millis.is_some() || limits.cpu_weight.is_some()),
         ("pids", limits.pids.is_some()),
         ("cpuset", limits.cpuset.is_some()),
+        ("io", limits.io.is_some()),
     ];
     wanted.into_iter().filter_map(|(name, wanted)| wanted.then_some(name)).collect()
 }
@@ -185,6 +192,19 @@ fn settings(hierarchy: &Hierarchy, controller: &str, limits: &Limits) -> Vec<Set
             }
         }
         "pids" => all.extend(limits.pids.map(|pids| setting(c"pids.max", pids.to_string(), false))),
+        "io" => {
+            for limit in limits.io.iter() {
+                let device = format!("{}:{}", limit.device.0, limit.device.1);
+                if v1 {
+                    all.extend(
+                        limit.bounds().map(|(_, file, n)| setting(file, format!("{device} {n}"), false)),
+                    );
+                } else {
+                    let bounds = limit.bounds().map(|(name, _, n)| format!(" {name}={n}"));
+                    all.push(setting(c"io.max", format!("{device}{}", bounds.collect::<String>()), false));
+                }
+            }
+        }
         "cpuset" => {
             if v1 {
                 // A new v1 group has neither, and takes no process before it has both.

@@ -147,6 +147,21 @@ int main(int argc, char **argv) {
         puts("had it all");
         return 0;
     }
+    if (!strcmp(act, "direct-write") || !strcmp(act, "direct-read")) {
+        /* PATH KIB: past the page cache, as far as the file system lets us; how many milliseconds it took. */
+        int write_it = !strcmp(act, "direct-write");
+        int fd = open(arg, (write_it ? O_WRONLY | O_CREAT : O_RDONLY) | O_DIRECT, 0644);
+        struct timespec start, end;
+        void *block;
+        if (fd < 0 || posix_memalign(&block, 4096, 65536)) { perror("open"); return 1; }
+        memset(block, 1, 65536);
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        for (long kib = 0; kib < atol(argv[3]); kib += 64)
+            if ((write_it ? write(fd, block, 65536) : read(fd, block, 65536)) != 65536) { perror(act); return 1; }
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        printf("%ld\n", (end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000);
+        return 0;
+    }
     if (!strcmp(act, "forks")) {
         int n = 0;
         for (; n < atoi(arg); n++) {
