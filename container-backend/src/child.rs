@@ -125,11 +125,35 @@ pub(crate) struct Start<'a> {
     pub(crate) image: RawFd,
     /// A pidfd of the caller.
     pub(crate) caller: RawFd,
+    pub(crate) pause: Option<Pause>,
     /// Who makes the network namespace, if not the clone.
     pub(crate) network: Option<&'a Maker>,
     /// What the child may ask of the caller's aide.
     pub(crate) requests: &'a Requests,
     pub(crate) shared: &'a Shared,
+}
+
+/// A step before which a child stops until its caller has died: for tests of what happens then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pause {
+    pub(crate) step: u32,
+    /// Where it says so.
+    pub(crate) tell: RawFd,
+}
+
+impl Start<'_> {
+    fn pause_at(&self, step: u32) {
+        let Some(pause) = self.pause.filter(|pause| pause.step == step) else { return };
+        let said = c"paused\n";
+        let mut poll = libc::pollfd { fd: self.caller, events: libc::POLLIN, revents: 0 };
+        let poll = ptr::from_mut(&mut poll) as usize;
+        // SAFETY: a string with its length, and one pollfd.
+        unsafe {
+            let length = said.count_bytes();
+            sys::attempt(libc::SYS_write, [sys::fd(pause.tell), sys::path(said), length, 0, 0, 0]);
+            sys::attempt(libc::SYS_poll, [poll, 1, usize::MAX, 0, 0, 0]);
+        }
+    }
 }
 
 /// The child's exit status where a step failed; the caller reads the reason from [`Shared`].
@@ -147,6 +171,7 @@ pub(crate) unsafe extern "C" fn main(arg: *const c_void) -> ! {
     let mut trees: [RawFd; TREE_SLOTS] = [-1; TREE_SLOTS];
     let mut index = 0_u32;
     for op in start.ops {
+        start.pause_at(index);
         // SAFETY: the plan's strings and buffers live in the caller, which is suspended.
         if let Err(errno) = unsafe { run(op, start, &mut trees) } {
             start.shared.failed.store(index, Relaxed);
@@ -155,6 +180,7 @@ pub(crate) unsafe extern "C" fn main(arg: *const c_void) -> ! {
         }
         index = index.wrapping_add(1);
     }
+    start.pause_at(index);
     if matches!(start.exec, Exec::DryRun) {
         start.shared.at_exec.store(AT_PROGRAM, Relaxed);
         sys::exit(0);

@@ -1,11 +1,11 @@
 //! One start: from the caller's side.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::PoisonError;
 
 use crate::aide::{Duties, Requests};
-use crate::child::{self, Exec, Fate, Init, Shared, Start};
+use crate::child::{self, Exec, Fate, Init, Pause, Shared, Start};
 use crate::config::{Stdio, Stream};
 use crate::error::SpawnError;
 use crate::isolation::Layer;
@@ -26,7 +26,25 @@ impl Prepared {
     ///
     /// A [`SpawnError`] names the step that failed. Nothing is left of the instance then.
     pub fn spawn(&self, stdio: Stdio<'_>) -> Result<Process, SpawnError> {
-        self.start(stdio, self.exec())
+        self.start(stdio, self.exec(), None)
+    }
+
+    /// As [`Prepared::spawn`], but the child stops before step `step` of [`Prepared::steps`], or before the exec, which comes after
+    /// the last, says so on `tell`, and goes on when the caller has died. `None`: the caller itself stops for ever, when
+    /// everything is made that is made before the clone. For tests of what is left behind by a caller that is killed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Prepared::spawn`].
+    #[doc(hidden)]
+    pub fn spawn_to_be_killed(
+        &self,
+        stdio: Stdio<'_>,
+        step: Option<u32>,
+        tell: BorrowedFd<'_>,
+    ) -> Result<Process, SpawnError> {
+        let pause = Pause { step: step.unwrap_or(u32::MAX), tell: tell.as_raw_fd() };
+        self.start(stdio, self.exec(), Some(pause))
     }
 
     /// Goes through all steps of a start but the last: no program is executed.
@@ -35,10 +53,10 @@ impl Prepared {
     ///
     /// As for [`Prepared::spawn`].
     pub(crate) fn rehearse(&self) -> Result<(), SpawnError> {
-        self.start(Stdio::null(), Exec::DryRun).map(drop)
+        self.start(Stdio::null(), Exec::DryRun, None).map(drop)
     }
 
-    fn start(&self, stdio: Stdio<'_>, exec: Exec) -> Result<Process, SpawnError> {
+    fn start(&self, stdio: Stdio<'_>, exec: Exec, pause: Option<Pause>) -> Result<Process, SpawnError> {
         let maker = self.network_maker();
         let mut group = self.groups.as_ref().map(|plan| plan.make()).transpose()?;
         let cgroup_made_ns = group.as_ref().map(|_| monotonic_ns());
@@ -60,11 +78,19 @@ impl Prepared {
             joins: &joins,
             image: image.as_ref().map_or(-1, AsRawFd::as_raw_fd),
             caller: self.caller.as_raw_fd(),
+            pause,
             network: maker.as_ref(),
             requests: &requests,
             shared: &shared,
         };
         let clone_into = group.as_ref().and_then(|group| group.clone_into());
+        if let Some(pause) = pause.filter(|pause| pause.step == u32::MAX) {
+            // SAFETY: a string with its length.
+            unsafe { libc::write(pause.tell, c"paused\n".as_ptr().cast(), 7) };
+            loop {
+                std::thread::park();
+            }
+        }
         let duties = Duties {
             ranges: self.ranges.as_ref(),
             link: end.as_ref(),
