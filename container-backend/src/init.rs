@@ -22,6 +22,10 @@ use crate::prepare::duplicate_above_stdio;
 /// The program's number in the instance: the first after process 1.
 pub(crate) const PROGRAM_PID: usize = 2;
 
+/// The code with which it ends where a filter of the user's own refuses it `rt_sigtimedwait` or `wait4`: what engines use for failures
+/// of their own.
+const FAILED: u32 = 125;
+
 // All signals are blocked when it is executed (its caller's doing), so none is lost and none ends it.
 std::arch::global_asm!(
     ".pushsection .rodata.container_backend_init, \"a\"",
@@ -43,8 +47,10 @@ std::arch::global_asm!(
     "xor edx, edx",
     "mov r10d, 8",
     "syscall",
+    "cmp eax, -4", // EINTR
+    "je 2b",
     "test eax, eax",
-    "jle 2b",
+    "jle 6f",
     "cmp eax, 17", // SIGCHLD
     "je 3f",
     "mov esi, eax", // kill(program, the same)
@@ -63,7 +69,10 @@ std::arch::global_asm!(
     "je 4f",
     "test eax, eax",
     "jg 3b",
-    "jmp 2b",
+    "jz 2b",
+    "6:", // a filter that refuses it what it needs
+    "mov edi, {failed}",
+    "jmp 5f",
     "4:",
     "mov edi, [rsp + 8]",
     "mov eax, edi",
@@ -81,6 +90,7 @@ std::arch::global_asm!(
     "container_backend_init_end:",
     ".popsection",
     program = const PROGRAM_PID,
+    failed = const FAILED,
 );
 
 unsafe extern "C" {

@@ -252,7 +252,8 @@ impl Config {
     /// Whether process 1 is a tiny init, which reaps orphans and passes signals on to the program, process 2; by default the
     /// program is process 1. Needs the layer [`Pid`](crate::Layer::Pid).
     ///
-    /// A program that is killed by signal N then ends the instance with the code 128 + N, and counts as two processes.
+    /// A program that is killed by signal N then ends the instance with the code 128 + N, and counts as two processes. Under a
+    /// filter that refuses the init what it needs (`rt_sigtimedwait`, `wait4`, `kill`), the instance ends with the code 125.
     #[must_use]
     pub fn init(mut self, init: bool) -> Self {
         self.options.init = init;

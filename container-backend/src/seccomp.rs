@@ -20,6 +20,11 @@ pub struct Profile {
     pub(crate) filter: Vec<sock_filter>,
 }
 
+/// Calls that the C library does not name yet (arch/x86/entry/syscalls/syscall_64.tbl): Linux 6.8, and 6.15.
+const STATMOUNT: libc::c_long = 457;
+const LISTMOUNT: libc::c_long = 458;
+const OPEN_TREE_ATTR: libc::c_long = 467;
+
 /// Calls refused whatever their arguments: those that Docker's and Podman's default profile (containers/common,
 /// `seccomp.json`) leave to capabilities which a container does not have.
 const REFUSED: &[libc::c_long] = &[
@@ -53,15 +58,18 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fsmount,
     libc::SYS_fsopen,
     libc::SYS_fspick,
+    LISTMOUNT,
     libc::SYS_mount,
     libc::SYS_mount_setattr,
     libc::SYS_move_mount,
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
     libc::SYS_pivot_root,
     libc::SYS_setdomainname,
     libc::SYS_sethostname,
     libc::SYS_setns,
+    STATMOUNT,
     libc::SYS_umount2,
     libc::SYS_unshare,
     // other processes, tracing, keys
@@ -69,6 +77,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_fanotify_init,
     libc::SYS_kcmp,
+    libc::SYS_process_madvise,
     libc::SYS_keyctl,
     libc::SYS_lookup_dcookie,
     libc::SYS_perf_event_open,

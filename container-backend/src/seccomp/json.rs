@@ -336,6 +336,80 @@ mod tests {
         assert_eq!(verdict_of(&profile, "mount", 0), ALLOW);
     }
 
+    /// The calls that a profile names, as far as this machine has them.
+    fn named(text: &str) -> Vec<&'static str> {
+        let profile: Value = serde_json::from_str(text).expect("JSON");
+        let rules = profile["syscalls"].as_array().expect("rules");
+        let names = rules.iter().flat_map(|rule| rule["names"].as_array().expect("names"));
+        let names: Vec<&str> = names.filter_map(Value::as_str).collect();
+        NAMES.iter().map(|entry| entry.0).filter(|name| names.contains(name)).collect()
+    }
+
+    /// A profile of the shape that Docker's and Podman's have: a shortened list of what is allowed, and every kind of rule.
+    const ENGINES: &str = include_str!("../../tests/fixtures/engine-seccomp.json");
+
+    #[test]
+    fn the_default_has_the_effect_of_the_engines_profile_on_every_call_that_it_names() {
+        let (engines, own) =
+            (Profile::from_json(ENGINES, Capabilities::default()).expect("good"), super::super::compile());
+        let named = named(ENGINES);
+        assert!(named.len() > 200, "{}", named.len());
+        let arguments = [0, 1, 2, 8, 16, 40, 0x11, 0x2_0000, 0x2_0008, 0x1000_0000, 0x7e02_0011, u32::MAX];
+        for name in named {
+            for arg0 in arguments {
+                let number = NAMES[NAMES.binary_search_by(|(known, _)| (*known).cmp(name)).expect("known")].1;
+                let data = data(ARCH, number, arg0);
+                let (theirs, ours) = (evaluate(&engines.filter, &data).0, evaluate(&own, &data).0);
+                assert_eq!(ours, theirs, "{name} {arg0:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_engines_profile_gives_back_what_a_capability_reserves() {
+        let with = |changes: &str| {
+            let kept = Capabilities::default().changed(changes).expect("known");
+            Profile::from_json(ENGINES, kept).expect("good")
+        };
+        let (all, none) = (with("+all"), with("-all"));
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+        for name in [
+            "mount",
+            "unshare",
+            "bpf",
+            "reboot",
+            "init_module",
+            "acct",
+            "kcmp",
+            "iopl",
+            "clock_settime",
+            "chroot",
+        ] {
+            assert_eq!(verdict_of(&all, name, 0), ALLOW, "{name}");
+            assert_eq!(verdict_of(&none, name, 0), refused, "{name}");
+        }
+        assert_eq!(verdict_of(&all, "clone3", 0), ALLOW);
+        assert_eq!(verdict_of(&none, "clone3", 0), NO_SUCH_CALL);
+        assert_eq!(verdict_of(&all, "clone", 0x1000_0000), ALLOW);
+        assert_eq!(verdict_of(&none, "clone", 0x1000_0000), refused);
+        assert_eq!(verdict_of(&none, "arch_prctl", 0), ALLOW, "a rule of this machine");
+    }
+
+    #[test]
+    fn the_profile_of_an_engine_that_is_installed_here_compiles() {
+        for path in ["/usr/share/containers/seccomp.json", "/etc/containers/seccomp.json"] {
+            let Ok(text) = std::fs::read_to_string(path) else { continue };
+            let profile = Profile::from_json(&text, Capabilities::default());
+            let profile = profile.unwrap_or_else(|error| panic!("{path}: {error}"));
+            for name in ["read", "execve", "exit_group", "mmap"] {
+                assert_eq!(verdict_of(&profile, name, 0), ALLOW, "{path}: {name}");
+            }
+            for name in ["bpf", "init_module", "kexec_load", "acct"] {
+                assert_ne!(verdict_of(&profile, name, 0), ALLOW, "{path}: {name}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_known_is_refused() {
         for text in ["", "{}", r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#] {
