@@ -142,6 +142,12 @@ pub struct CompareArgs {
     /// In startup, also start so many at once, 2 to 64: per instance, p99 and rate
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
     pub concurrency: Option<u32>,
+    /// In density, start up to so many [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    pub density: Option<u32>,
+    /// In density, let the memory of the host in use grow by so much at most [default: a quarter of what is available]
+    #[arg(long, value_name = "MIB")]
+    pub density_budget: Option<u64>,
     /// Harness and instances on separate cores
     #[arg(long)]
     pub pin: bool,

@@ -52,6 +52,9 @@ pub enum HarnessError {
         /// Why.
         reason: String,
     },
+    /// The experiment density cannot be made.
+    #[error(transparent)]
+    Density(#[from] crate::experiment::density::Refusal),
     /// The page cache cannot be made cold.
     #[error(
         "--cache cold: no start can be made cold here: {}; set TMPDIR to a folder on a disk, or leave the option out",
@@ -128,6 +131,7 @@ impl HarnessError {
             Self::Usage(_) | Self::Program(_) | Self::Memory { .. } => USAGE,
             Self::Unavailable { .. }
             | Self::Cold { .. }
+            | Self::Density(_)
             | Self::NotComparable { .. }
             | Self::File { .. }
             | Self::Output(_)

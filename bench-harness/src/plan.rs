@@ -74,7 +74,7 @@ impl Effort {
         self.budget
             * match experiment {
                 Experiment::Startup => 2,
-                Experiment::Memory => 2,
+                Experiment::Memory | Experiment::Density => 2,
                 Experiment::Overhead => 11,
                 // Each of its three parts by itself.
                 Experiment::Ladder => 6,

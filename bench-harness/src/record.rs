@@ -25,6 +25,9 @@ pub const HARNESS: &str = "harness";
 /// Experiment whose targets are rungs, each with one layer more or less than another.
 pub const LADDER: &str = "ladder";
 
+/// Experiment of many idle instances at the same time.
+pub const DENSITY: &str = "density";
+
 /// Metrics that the summary or the reports treat by name. All others are shown as they are.
 pub mod metric {
     /// Start to the first byte of output.
@@ -54,6 +57,38 @@ pub mod metric {
     pub const KERNEL_USED: &str = "kernel_used_bytes";
     /// Slope of [`KERNEL_USED`] over the number of running instances.
     pub const KERNEL: &str = "kernel_bytes";
+    /// Memory of the host in slabs while `iteration` instances run, and its slope.
+    pub const SLAB_USED: &str = "slab_used_bytes";
+    /// Slope of [`SLAB_USED`].
+    pub const SLAB: &str = "slab_bytes";
+    /// Memory of the host in page tables while `iteration` instances run.
+    pub const PAGE_TABLES_USED: &str = "page_tables_used_bytes";
+    /// Slope of [`PAGE_TABLES_USED`].
+    pub const PAGE_TABLES: &str = "page_tables_bytes";
+    /// Sum of the proportional set sizes of `iteration` instances.
+    pub const PSS_TOTAL: &str = "pss_total_bytes";
+    /// Slope of [`PSS_TOTAL`].
+    pub const PSS_EACH: &str = "pss_each_bytes";
+    /// Sum of what is charged to the groups of `iteration` instances.
+    pub const CGROUP_TOTAL: &str = "cgroup_total_bytes";
+    /// Slope of [`CGROUP_TOTAL`].
+    pub const CGROUP_EACH: &str = "cgroup_each_bytes";
+    /// Memory that was available before the first instance of a round.
+    pub const AVAILABLE: &str = "available_bytes";
+    /// Instances of a round; `detail` says why no more.
+    pub const REACHED: &str = "reached_instances";
+    /// [`AVAILABLE`] over [`MARGINAL`]: how many instances would fill the host. An estimate, and called one.
+    pub const FULL_AT: &str = "full_at_estimate";
+    /// The most that one instance had resident since its program began.
+    pub const PEAK_RSS: &str = "peak_rss_bytes";
+    /// The most that was charged to its group.
+    pub const PEAK_CGROUP: &str = "peak_cgroup_bytes";
+    /// Pages that two instances have in common.
+    pub const SHARED: &str = "shared_bytes";
+    /// The part of [`SHARED`] that is page cache.
+    pub const SHARED_CACHE: &str = "shared_cache_bytes";
+    /// Pages of two instances that KSM has merged.
+    pub const SHARED_KSM: &str = "shared_ksm_bytes";
     /// CPU time that the kernel's own threads used for so long after an instance was gone.
     pub const DEFERRED: &str = "deferred_cpu_ns";
     /// From an instance being gone until half of [`DEFERRED`] was used.
@@ -78,7 +113,14 @@ pub mod metric {
     pub const CLOCK_STEP: &str = "clock_step_ns";
 
     /// Metrics that are points of a curve, and those that are its slope.
-    pub const CURVES: [(&str, &str); 2] = [(HOST_USED, MARGINAL), (KERNEL_USED, KERNEL)];
+    pub const CURVES: [(&str, &str); 6] = [
+        (HOST_USED, MARGINAL),
+        (KERNEL_USED, KERNEL),
+        (SLAB_USED, SLAB),
+        (PAGE_TABLES_USED, PAGE_TABLES),
+        (PSS_TOTAL, PSS_EACH),
+        (CGROUP_TOTAL, CGROUP_EACH),
+    ];
 
     /// The name of a metric of so many instances started at once.
     pub fn at_once(instances: u32, name: &str) -> String {
@@ -99,6 +141,7 @@ pub mod metric {
     pub fn main_of(experiment: &str) -> &'static str {
         match experiment {
             "memory" => PSS,
+            super::DENSITY => HOST_USED,
             "overhead" => TIME_PER_OP,
             super::HARNESS => WINDOW_COST,
             _ => READY,

@@ -10,13 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-use crate::record::{BASELINE, HARNESS, LADDER, Sample, Status, metric};
+use crate::record::{BASELINE, DENSITY, HARNESS, LADDER, Sample, Status, metric};
 use crate::stats::bootstrap::{Interval, Resampler, ratio};
 use crate::stats::shift::hodges_lehmann;
 use crate::stats::{MIN_FOR_INTERVAL, compare, describe, family, order, outliers, slope};
 use crate::target::rung;
 use crate::units::{Kind, kind_of};
 
+mod density;
 mod layers;
 
 /// Largest difference from the baseline that still is called `same`.
@@ -221,6 +222,7 @@ pub fn summarise(samples: &[Sample], seed: u64) -> Vec<SummaryRow> {
         cells.values().flat_map(|(topic, targets)| rows_of(*topic, targets, seed)).collect::<Vec<_>>();
     let ladders = cells.values().filter(|(topic, _)| topic.0 == LADDER);
     rows.extend(ladders.flat_map(|(topic, targets)| layers::rows_of(*topic, targets)));
+    rows.extend(density::rows_of(&rows));
     correct(&mut rows);
     rows
 }
@@ -392,8 +394,9 @@ impl<'a> Places<'a> {
             "memory" => 1,
             "overhead" => 2,
             LADDER => 3,
-            HARNESS => 5,
-            _ => 4,
+            DENSITY => 4,
+            HARNESS => 6,
+            _ => 5,
         };
         let main = usize::from(name != metric::main_of(experiment));
         let phase = usize::from(name.starts_with(metric::PHASE_PREFIX));

@@ -405,3 +405,69 @@ fn pinning_gives_instances_cpus_of_their_own_or_says_why_not() {
         }
     }
 }
+
+#[test]
+fn a_dense_host_is_measured_up_to_the_number_and_nothing_is_left() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("recording");
+    let path = out.to_str().expect("a plain path");
+    let ran = bench(["compare", "--experiments", "density", "--density", "12", "--out", path]);
+    if ran.code == 3 {
+        println!("skipped: {}", ran.stderr);
+        return;
+    }
+    ran.expect_code(0);
+    let (_, samples) = store::read(&out).expect("a whole recording");
+    for target in targets() {
+        let of = |metric: &str| {
+            let own = samples.iter().filter(|row| row.target == target && row.metric == metric);
+            own.filter(|row| row.status == Status::Ok).collect::<Vec<_>>()
+        };
+        assert!(of("reached_instances").iter().all(|row| row.value == Some(12.0)), "{target}");
+        let points: Vec<u32> =
+            of("host_used_bytes").iter().filter(|row| row.block == 0).map(|row| row.iteration).collect();
+        assert_eq!(points, (0..=12).collect::<Vec<_>>(), "{target}");
+        for metric in
+            ["slab_used_bytes", "page_tables_used_bytes", "pss_total_bytes", "peak_rss_bytes", "shared_bytes"]
+        {
+            assert!(!of(metric).is_empty(), "{metric} of {target}");
+        }
+    }
+    let summary = fs::read_to_string(out.join("summary.csv")).expect("a summary");
+    assert!(
+        summary.lines().any(|line| line.starts_with("density,noop,slab_bytes,bytes,native,")),
+        "{summary}"
+    );
+}
+
+#[test]
+fn a_dense_host_stops_at_its_budget() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("recording");
+    let path = out.to_str().expect("a plain path");
+    let options = ["--targets", "native", "--density", "1000", "--density-budget", "64", "--out", path];
+    let ran = bench(["compare", "--experiments", "density"].iter().chain(&options));
+    if ran.code == 3 {
+        println!("skipped: {}", ran.stderr);
+        return;
+    }
+    ran.expect_code(0);
+    let (_, samples) = store::read(&out).expect("a whole recording");
+    let reached: Vec<_> = samples.iter().filter(|row| row.metric == "reached_instances").collect();
+    assert!(!reached.is_empty());
+    for row in reached {
+        assert!(row.value < Some(1_000.0) && row.detail.contains("budget of 64 MiB"), "{row:?}");
+    }
+}
+
+#[test]
+fn a_host_without_the_memory_for_density_is_told_before_anything_is_started() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("recording");
+    let path = out.to_str().expect("a plain path");
+    bench(["compare", "--experiments", "density", "--density-budget", "999999999", "--out", path])
+        .expect_code(3)
+        .expect_said(&["more than this host can spare", "--density-budget"]);
+    assert!(!out.exists(), "no recording of nothing");
+    bench(["compare", "--density", "9"]).expect_code(2).expect_said(&["--experiments density"]);
+}

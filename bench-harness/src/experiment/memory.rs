@@ -18,11 +18,11 @@ use crate::workload::Subject;
 /// is timed here.
 const SETTLE: Duration = Duration::from_millis(10);
 /// The same between the points of a curve: they are many, and only their trend counts.
-const SETTLE_POINT: Duration = Duration::from_millis(3);
+pub(super) const SETTLE_POINT: Duration = Duration::from_millis(3);
 
 /// After a curve: network namespaces are taken down some 30 ms after the last of their processes, and their memory with them,
 /// which is not to be part of the next curve.
-const SETTLE_GONE: Duration = Duration::from_millis(60);
+pub(super) const SETTLE_GONE: Duration = Duration::from_millis(60);
 
 /// Blocks of the curves are numbered from here, so that they are not mistaken for those of the single instances.
 const CURVES: u32 = 1_000;
@@ -172,7 +172,7 @@ fn curve(
 }
 
 /// Why an instance that should be idling is not.
-fn ended(running: &mut Running) -> Option<String> {
+pub(super) fn ended(running: &mut Running) -> Option<String> {
     match running.instance.wait(Some(Duration::ZERO)) {
         Ok(None) => None,
         Ok(Some(end)) => Some(format!("it ended before it could be looked at: {}", end.status)),
@@ -181,7 +181,7 @@ fn ended(running: &mut Running) -> Option<String> {
 }
 
 /// Ends an instance. What cannot be ended is killed by its handle, once more, when that goes.
-fn finish(mut running: Running) {
+pub(super) fn finish(mut running: Running) {
     running.instance.kill();
     drop(running.instance.wait(Some(Duration::from_secs(10))));
 }

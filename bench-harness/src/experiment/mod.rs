@@ -4,13 +4,14 @@ use std::fmt;
 
 use crate::plan::{Effort, Ended};
 use crate::progress::Progress;
-use crate::record::{EndedCell, LADDER, Sample, Status, metric};
+use crate::record::{DENSITY, EndedCell, LADDER, Sample, Status, metric};
 use crate::runner::{LaunchFailure, Observer};
 use crate::target::{Prepared, Target};
 use crate::workload::Subject;
 
 mod afterwards;
 mod at_once;
+pub mod density;
 pub mod harness;
 pub mod ladder;
 pub mod memory;
@@ -29,11 +30,13 @@ pub enum Experiment {
     Overhead = 2,
     /// What each layer of isolation costs.
     Ladder = 3,
+    /// Many idle instances at the same time.
+    Density = 4,
 }
 
 impl Experiment {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Self; 4] = [Self::Startup, Self::Memory, Self::Overhead, Self::Ladder];
+    pub const ALL: [Self; 5] = [Self::Startup, Self::Memory, Self::Overhead, Self::Ladder, Self::Density];
 
     /// Those that are made where none is asked for by name.
     pub const DEFAULT: [Self; 3] = [Self::Startup, Self::Memory, Self::Overhead];
@@ -46,6 +49,7 @@ impl Experiment {
             Self::Memory => "memory",
             Self::Overhead => "overhead",
             Self::Ladder => LADDER,
+            Self::Density => DENSITY,
         }
     }
 
@@ -63,6 +67,7 @@ impl Experiment {
             Self::Memory => "what one idle instance costs the host, by five methods",
             Self::Overhead => "the same work in every target, timed inside and outside",
             Self::Ladder => "what each layer of isolation, and each size of a machine, costs by itself",
+            Self::Density => "many idle instances at the same time, up to a number or a budget of memory",
         }
     }
 }
@@ -248,7 +253,7 @@ pub fn skipped_row(experiment: Experiment, target: &str, workload: &str, reason:
 const fn main_unit(experiment: Experiment) -> &'static str {
     match experiment {
         Experiment::Startup | Experiment::Ladder => "ns",
-        Experiment::Memory => "bytes",
+        Experiment::Memory | Experiment::Density => "bytes",
         Experiment::Overhead => "ns/op",
     }
 }

@@ -13,11 +13,15 @@ pub(super) struct Resident {
     pub uss: u64,
     /// Resident: every page that is mapped, shared or not.
     pub rss: u64,
+    /// The part of `pss` that is page cache: files, and memory with a name. Since Linux 5.9 or so.
+    pub cache: Option<u64>,
+    /// Pages that KSM has merged. Since Linux 6.7.
+    pub merged: Option<u64>,
 }
 
 /// Sum over the processes `pids`. A process that is gone is an error: the sum would lie.
 pub(super) fn resident(pids: &[i32]) -> Result<Resident, String> {
-    let mut sum = Resident::default();
+    let mut sum = Resident { cache: Some(0), merged: Some(0), ..Resident::default() };
     if pids.is_empty() {
         return Err("the instance has no process on the host".into());
     }
@@ -28,6 +32,9 @@ pub(super) fn resident(pids: &[i32]) -> Result<Resident, String> {
         let get = |name: &str| fields.get(name).copied().ok_or_else(|| format!("{file} has no {name}"));
         sum.pss += get("Pss")?;
         sum.rss += get("Rss")?;
+        let cache = fields.get("Pss_File").zip(fields.get("Pss_Shmem")).map(|(file, shmem)| file + shmem);
+        sum.cache = sum.cache.zip(cache).map(|(sum, more)| sum + more);
+        sum.merged = sum.merged.zip(fields.get("KSM")).map(|(sum, more)| sum + more);
         sum.uss += get("Private_Clean")? + get("Private_Dirty")?;
         // Huge pages of hugetlbfs are in none of the sums above; absent where the kernel has none.
         sum.uss += fields.get("Private_Hugetlb").copied().unwrap_or(0);
@@ -42,6 +49,22 @@ pub(super) struct Host {
     pub used: u64,
     /// The part of it that the kernel keeps for itself: see [`KERNEL`].
     pub kernel: u64,
+    /// The part of that in slabs: dentries, namespaces, task structures.
+    pub slab: Option<u64>,
+    /// The part of that in page tables, those of virtual machines included.
+    pub page_tables: Option<u64>,
+}
+
+/// What the kernel could hand out.
+pub(super) fn available() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    fields_kib(&text).get("MemAvailable").copied()
+}
+
+/// The most that a process had resident since its program began (`VmHWM`, proc_pid_status(5)).
+pub(super) fn peak_resident(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    fields_kib(&text).get("VmHWM").copied()
 }
 
 /// What of `/proc/meminfo` is the kernel's own and grows with what runs: dentries, namespaces and other objects, stacks, page
@@ -64,7 +87,13 @@ pub(super) fn host() -> io::Result<Host> {
     let ready = fs::read_to_string("/proc/zoneinfo").map_or(0, |text| ready_pages(&text)) * page_bytes();
     // What a kernel does not name is part of no sum.
     let kernel = KERNEL.iter().filter_map(|name| fields.get(name)).sum();
-    Ok(Host { used: total.saturating_sub(*available).saturating_sub(ready), kernel })
+    let page_tables = fields.get("PageTables").map(|own| own + fields.get("SecPageTables").unwrap_or(&0));
+    Ok(Host {
+        used: total.saturating_sub(*available).saturating_sub(ready),
+        kernel,
+        slab: fields.get("Slab").copied(),
+        page_tables,
+    })
 }
 
 /// Sum over the per-CPU page sets of all zones: their lines `count: 123`.

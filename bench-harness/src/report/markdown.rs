@@ -3,7 +3,7 @@
 use super::charts::Chart;
 use super::table::{Table, details, experiments, main_tables, of_experiment};
 use super::{CHARTS, finding, ladder};
-use crate::record::{HARNESS, Host, LADDER, RunInfo, Sample, metric};
+use crate::record::{DENSITY, HARNESS, Host, LADDER, RunInfo, Sample, metric};
 use crate::stats::{MIN_FOR_INTERVAL, outliers};
 use crate::summary::{SAME_WITHIN, SummaryRow, Verdict, launches_by_target};
 use crate::units::{Bytes, format_percent, format_value, plural, significant};
@@ -83,6 +83,7 @@ fn heading(experiment: &str) -> String {
         "memory" => "Memory".to_owned(),
         "overhead" => "Overhead".to_owned(),
         LADDER => "Layer by layer".to_owned(),
+        DENSITY => "Density".to_owned(),
         other => escape(other),
     }
 }

@@ -1,6 +1,6 @@
 //! Tables as plain text cells, which Markdown and terminal lay out each in its own way.
 
-use crate::record::{BASELINE, LADDER, metric};
+use crate::record::{BASELINE, DENSITY, LADDER, metric};
 use crate::stats::Interval;
 use crate::summary::{SummaryRow, Verdict};
 use crate::units::{format_p, format_ratio, format_value, scale_for, significant};
@@ -43,6 +43,7 @@ pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Vec<Table> {
         "memory" => by_workload(rows, experiment).into_iter().map(memory).collect(),
         "overhead" => overhead(rows).into_iter().collect(),
         LADDER => super::ladder::tables(rows),
+        DENSITY => by_workload(rows, experiment).into_iter().flat_map(density).collect(),
         _ => Vec::new(),
     }
 }
@@ -163,6 +164,58 @@ fn memory((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {
         names: 1,
         rows: targets.iter().map(line).collect(),
     }
+}
+
+/// What one more of many idle instances costs by each book, and what two share.
+fn density((workload, rows): (&str, Vec<&SummaryRow>)) -> Vec<Table> {
+    let targets = distinct(rows.iter().map(|row| row.target.as_str()));
+    let table = |title: String, columns: &[(&str, &str)], with_interval: &[&str]| {
+        let shown: Vec<_> = columns
+            .iter()
+            .filter(|(_, name)| rows.iter().any(|row| row.metric == *name && row.median.is_some()))
+            .collect();
+        let line = |target: &&str| {
+            let cell = |(_, name): &&(&str, &str)| match find(&rows, target, name) {
+                Some(row) if with_interval.contains(name) => median_and_interval(row),
+                Some(row) => median(row),
+                None => ABSENT.into(),
+            };
+            std::iter::once((*target).to_owned()).chain(shown.iter().map(cell)).collect()
+        };
+        let names = std::iter::once("target").chain(shown.iter().map(|(title, _)| *title));
+        (!shown.is_empty()).then(|| Table {
+            title,
+            head: head(&names.collect::<Vec<_>>()),
+            names: 1,
+            rows: targets.iter().map(line).collect(),
+        })
+    };
+    let slopes = table(
+        format!("Each idle instance ({workload}), as a slope over many"),
+        &[
+            ("started", metric::REACHED),
+            ("host [95 %]", metric::MARGINAL),
+            ("kernel", metric::KERNEL),
+            ("slab", metric::SLAB),
+            ("page tables", metric::PAGE_TABLES),
+            ("PSS", metric::PSS_EACH),
+            ("cgroup", metric::CGROUP_EACH),
+            ("full at (estimate)", metric::FULL_AT),
+        ],
+        &[metric::MARGINAL],
+    );
+    let shared = table(
+        format!("At the start of one, and what two share ({workload})"),
+        &[
+            ("peak RSS", metric::PEAK_RSS),
+            ("peak of cgroup", metric::PEAK_CGROUP),
+            ("two share", metric::SHARED),
+            ("of that page cache", metric::SHARED_CACHE),
+            ("merged by KSM", metric::SHARED_KSM),
+        ],
+        &[],
+    );
+    slopes.into_iter().chain(shared).collect()
 }
 
 fn overhead(rows: &[SummaryRow]) -> Option<Table> {

@@ -171,6 +171,10 @@ impl Instance for ProcessInstance {
         self.0.usage()?.memory_bytes
     }
 
+    fn cgroup_peak_bytes(&self) -> Option<u64> {
+        self.0.usage()?.memory_peak_bytes
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<End>, LaunchError> {
         let exit = self.0.wait(timeout).map_err(|error| LaunchError::Container(error.into()))?;
         Ok(exit.map(|exit| End {

@@ -260,6 +260,11 @@ pub trait Instance {
     /// Memory charged to the instance's own cgroup, where it has one.
     fn cgroup_bytes(&self) -> Option<u64>;
 
+    /// The most that was charged to it since it began.
+    fn cgroup_peak_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Waits until nothing is left; `Ok(None)` when the time is over first.
     ///
     /// # Errors

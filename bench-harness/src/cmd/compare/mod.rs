@@ -152,6 +152,11 @@ fn measure(
                     crate::experiment::overhead::measure(&mut bench, &selection.image, &selection.workloads)?;
                 info.repetitions.extend(learned.iterations);
             }
+            (Experiment::Density, _) => {
+                if let Some(limits) = selection.density {
+                    crate::experiment::density::measure(&mut bench, &selection.idle, limits)?;
+                }
+            }
             (Experiment::Ladder, _) => {
                 let subjects =
                     Subjects { image: &selection.image, startup: &selection.startup, idle: &selection.idle };
@@ -176,6 +181,7 @@ const fn share(experiment: Experiment) -> f64 {
         Experiment::Memory => 0.12,
         Experiment::Overhead => 0.8,
         Experiment::Ladder => 1.0,
+        Experiment::Density => 0.2,
     }
 }
 

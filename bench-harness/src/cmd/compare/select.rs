@@ -7,7 +7,7 @@ use workloads::{Invocation, Workload};
 use crate::cli::{Cache, CompareArgs, KernelOptions};
 use crate::cold;
 use crate::error::HarnessError;
-use crate::experiment::{Experiment, Participant, Sink, Stop, skipped_row};
+use crate::experiment::{Experiment, Participant, Sink, Stop, density, skipped_row};
 use crate::memory_size;
 use crate::record::SkippedTarget;
 use crate::target::{self, TargetKind};
@@ -27,6 +27,8 @@ pub(super) struct Selection {
     pub(super) startup: Subject,
     /// The same as the start-up experiment launches it: from a warm or a cold page cache, or both.
     pub(super) startups: Vec<Subject>,
+    /// How far the experiment density goes, where it is made.
+    pub(super) density: Option<density::Limits>,
     /// Where the copy is that is made cold.
     pub(super) cold_in: Option<PathBuf>,
     /// What the memory experiment launches.
@@ -67,6 +69,14 @@ impl Selection {
                 (image, startup, idle, None)
             }
         };
+        let is_dense = experiments.contains(&Experiment::Density);
+        if !is_dense && (args.density.is_some() || args.density_budget.is_some()) {
+            return Err(HarnessError::Usage(
+                "--density and --density-budget are of the experiment density; give --experiments density, too".into(),
+            ));
+        }
+        let density =
+            is_dense.then(|| density::Limits::checked(args.density, args.density_budget)).transpose()?;
         let (startups, cold_in) = startups(&startup, args.cache)?;
         let kinds = chosen(&args.targets, &TargetKind::ALL);
         Ok(Self {
@@ -75,6 +85,7 @@ impl Selection {
             experiments,
             kinds,
             startups,
+            density,
             cold_in,
             workloads,
             image,
@@ -102,7 +113,7 @@ impl Selection {
                 let subjects: Vec<&str> = match (experiment, &self.user) {
                     (Experiment::Startup, _) => self.startups.iter().map(|one| one.name.as_str()).collect(),
                     (Experiment::Ladder, _) => vec![&self.startup.name],
-                    (Experiment::Memory, _) => vec![&self.idle.name],
+                    (Experiment::Memory | Experiment::Density, _) => vec![&self.idle.name],
                     (Experiment::Overhead, Some(user)) => vec![&user.name],
                     (Experiment::Overhead, None) => self
                         .workloads

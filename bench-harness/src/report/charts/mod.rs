@@ -2,6 +2,7 @@
 //!
 //! - [`phases`]: start-up as stacked bars
 //! - [`ecdf`]: distribution of the start-up times
+//! - [`density`]: the host's memory over the number of instances
 //! - [`ladder`]: what each layer of isolation costs
 //! - [`memory`]: memory of an instance by method
 //! - [`ratios`]: overhead as ratios to native
@@ -9,6 +10,7 @@
 //! Each makes a [`picture::Picture`] from rows of the summary or `None` where it has nothing to show.
 
 mod axis;
+pub mod density;
 pub mod ecdf;
 mod frame;
 pub mod ladder;
@@ -20,7 +22,7 @@ pub mod ratios;
 
 use picture::Picture;
 
-use crate::record::{LADDER, Sample, metric};
+use crate::record::{DENSITY, LADDER, Sample, metric};
 use crate::summary::{SummaryRow, launches_by_target};
 
 /// A chart, and what its file is called.
@@ -65,6 +67,12 @@ pub fn all(rows: &[SummaryRow], samples: &[Sample]) -> Vec<Chart> {
             "Time of the same work over native, by workload and target",
             "overhead",
             ratios::draw(rows),
+        ),
+        (
+            "density",
+            "Memory of the host over the number of idle instances, one curve a target",
+            DENSITY,
+            workload_of(rows, DENSITY).and_then(|workload| density::draw(samples, workload)),
         ),
         (
             "ladder",

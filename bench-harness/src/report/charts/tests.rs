@@ -237,3 +237,21 @@ fn a_ladder_has_a_chart_of_its_rungs_and_one_of_its_layers_costs() {
     let names: Vec<_> = charts_of(&samples).iter().map(|chart| chart.name).collect();
     assert_eq!(names, ["ladder", "ladder-costs"]);
 }
+
+#[test]
+fn density_has_a_chart_of_the_hosts_memory_even_where_it_falls() {
+    let mut samples = Vec::new();
+    for (place, target) in (0_u32..).zip(["native", "container", "microvm"]) {
+        for block in 0..7 {
+            for number in [0, 1, 2, 32, 64] {
+                let value = 5e8 + 3e5 * f64::from(number) * f64::from(place) - 1e5 * f64::from(block);
+                let point = sample("density", "noop", target, "host_used_bytes", block, value);
+                samples.push(Sample { iteration: number, ..point });
+            }
+        }
+    }
+    let names: Vec<_> = charts_of(&samples).iter().map(|chart| chart.name).collect();
+    assert_eq!(names, ["density"]);
+    samples.truncate(1);
+    assert!(charts_of(&samples).is_empty(), "one point is no curve");
+}

@@ -1,0 +1,94 @@
+//! How many instances would fill the host: what was available over what one takes. An estimate, and called one: it draws the
+//! slope on, and knows nothing of limits that are not memory.
+
+use super::SummaryRow;
+use crate::record::{DENSITY, metric};
+use crate::stats::Interval;
+
+/// A row for each target whose slope is above nought.
+pub(super) fn rows_of(rows: &[SummaryRow]) -> Vec<SummaryRow> {
+    let own = rows.iter().filter(|row| row.experiment == DENSITY);
+    own.filter(|row| row.metric == metric::MARGINAL).filter_map(|row| of_slope(rows, row)).collect()
+}
+
+fn of_slope(rows: &[SummaryRow], slope: &SummaryRow) -> Option<SummaryRow> {
+    let same = |row: &&SummaryRow| {
+        row.experiment == DENSITY && row.workload == slope.workload && row.target == slope.target
+    };
+    let available = rows.iter().filter(same).find(|row| row.metric == metric::AVAILABLE)?.median?;
+    let each = slope.median.filter(|each| *each > 0.0)?;
+    let ends = slope.ci95.filter(|interval| interval.low > 0.0);
+    Some(SummaryRow {
+        metric: metric::FULL_AT.to_owned(),
+        unit: "instances".to_owned(),
+        failed: 0,
+        min: None,
+        median: Some(available / each),
+        mean: None,
+        stddev: None,
+        p95: None,
+        p95_ci95: None,
+        p99: None,
+        p99_ci95: None,
+        max: None,
+        ci95: ends.map(|each| Interval { low: available / each.high, high: available / each.low }),
+        baseline: None,
+        ratio: None,
+        ratio_ci95: None,
+        shift: None,
+        shift_ci95: None,
+        p_value: None,
+        p_holm: None,
+        outliers: 0,
+        verdict: None,
+        reason: None,
+        ..slope.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summarise;
+    use crate::record::{DENSITY, Sample, Status};
+    use crate::stats::Interval;
+
+    fn point(metric: &str, block: u32, iteration: u32, value: f64) -> Sample {
+        Sample {
+            experiment: DENSITY.into(),
+            target: "native".into(),
+            workload: "noop".into(),
+            metric: metric.into(),
+            unit: "bytes".into(),
+            block,
+            order: 0,
+            iteration,
+            value: Some(value),
+            status: Status::Ok,
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_host_is_full_where_the_slope_has_used_up_what_was_available() {
+        let mut samples = Vec::new();
+        for block in 0..6 {
+            samples.push(point("available_bytes", block, 0, 1e6));
+            let slope = 1e3 * (1.0 + 0.1 * f64::from(block % 3));
+            samples.extend(
+                (0..9).map(|number| point("host_used_bytes", block, number, 5e6 + slope * f64::from(number))),
+            );
+        }
+        let rows = summarise(&samples, 1);
+        let row = rows.iter().find(|row| row.metric == "full_at_estimate").expect("an estimate");
+        assert!(row.median.is_some_and(|full| (full - 1e6 / 1.1e3).abs() < 1.0), "{row:?}");
+        assert!(row.ci95.is_some_and(|Interval { low, high }| low < 840.0 && high > 990.0), "{row:?}");
+        assert_eq!(row.unit, "instances");
+    }
+
+    #[test]
+    fn a_slope_of_nought_fills_no_host() {
+        let mut samples = vec![point("available_bytes", 0, 0, 1e6)];
+        samples.extend((0..9).map(|number| point("host_used_bytes", 0, number, 5e6)));
+        assert!(!summarise(&samples, 1).iter().any(|row| row.metric == "full_at_estimate"));
+    }
+}
