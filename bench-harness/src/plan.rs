@@ -78,6 +78,8 @@ impl Effort {
                 Experiment::Overhead => 11,
                 // Each of its three parts by itself.
                 Experiment::Ladder => 6,
+                // As many launches as they plan.
+                Experiment::Surface | Experiment::Neighbours => 15,
             }
             / 15
     }

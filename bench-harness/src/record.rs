@@ -137,12 +137,51 @@ pub mod metric {
         CURVES.iter().find(|(points, _)| *points == name).map(|(_, slope)| *slope)
     }
 
+    /// Different system calls of the host that all processes of an instance made.
+    pub const SYSTEM_CALLS: &str = "system_calls";
+    /// How many calls those were.
+    pub const SYSTEM_CALLS_MADE: &str = "system_calls_made";
+    /// Those of [`SYSTEM_CALLS`] that were made once the program ran.
+    pub const SYSTEM_CALLS_RUNNING: &str = "system_calls_running";
+    /// How many calls the process made that started the instance.
+    pub const SYSTEM_CALLS_STARTER: &str = "system_calls_starter";
+    /// What the number of one system call begins with: `call.mmap`. `iteration` is 0 for those that set the instance up,
+    /// 1 for those that were made once the program ran.
+    pub const CALL_PREFIX: &str = "call.";
+    /// Different functions of the host's kernel that all processes of an instance entered.
+    pub const FUNCTIONS: &str = "kernel_functions";
+    /// What the number of one function begins with: `function.vfs_read`.
+    pub const FUNCTION_PREFIX: &str = "function.";
+    /// What a probe from inside begins with: `probe.mount`. 1 where it reaches the host; `detail` says what was seen.
+    pub const PROBE_PREFIX: &str = "probe.";
+
+    /// Median over the repetitions of one launch of a victim.
+    pub const BESIDE_MEDIAN: &str = "op_median_ns";
+    /// 99th percentile over the same.
+    pub const BESIDE_P99: &str = "op_p99_ns";
+    /// The most memory that one aggressor used at a time.
+    pub const AGGRESSOR_MEMORY: &str = "aggressor_memory_bytes";
+    /// The most processes that it had.
+    pub const AGGRESSOR_PROCESSES: &str = "aggressor_processes";
+    /// Its CPU time over elapsed time.
+    pub const AGGRESSOR_CPU: &str = "aggressor_cpu";
+    /// How often its limits refused what it asked for.
+    pub const AGGRESSOR_REFUSED: &str = "aggressor_refused";
+
+    /// Whether it is one of a set, which tables of figures would drown in: it is kept and enters no summary.
+    #[must_use]
+    pub fn is_of_set(name: &str) -> bool {
+        [CALL_PREFIX, FUNCTION_PREFIX, PROBE_PREFIX].iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// The metric whose row stands for a whole launch that failed or was skipped.
     pub fn main_of(experiment: &str) -> &'static str {
         match experiment {
             "memory" => PSS,
             super::DENSITY => HOST_USED,
             "overhead" => TIME_PER_OP,
+            "surface" => SYSTEM_CALLS,
+            "neighbours" => BESIDE_MEDIAN,
             super::HARNESS => WINDOW_COST,
             _ => READY,
         }
@@ -224,7 +263,7 @@ pub struct Sample {
     pub value: Option<f64>,
     /// What became of the observation.
     pub status: Status,
-    /// Why there is no value, or a warning about one that there is.
+    /// Why there is no value, or a warning about one that there is; of a probe, what was seen.
     pub detail: String,
 }
 

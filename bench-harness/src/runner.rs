@@ -82,6 +82,9 @@ pub enum LaunchFailure {
         /// What it said on standard error, with a separator, or nothing.
         stderr: String,
     },
+    /// What was to run beside it does not do what it should.
+    #[error("the aggressor {0}")]
+    Aggressor(String),
     /// Its lines are not the protocol's.
     #[error("breaks the protocol: {0}")]
     Protocol(String),
@@ -192,9 +195,76 @@ pub struct Running {
     /// It.
     pub instance: Box<dyn Instance>,
     /// Keeps its standard input open: end of file would end it.
-    _stdin: OwnedFd,
+    stdin: OwnedFd,
     /// Keeps its standard output open: a write after this would end it.
-    _stdout: OwnedFd,
+    stdout: OwnedFd,
+    /// What it has said so far.
+    said: Vec<u8>,
+}
+
+impl Running {
+    /// Ends its standard input, and returns what it says from then on and how it ends. Must do so within `patience`.
+    ///
+    /// # Errors
+    /// What kept it from ending; it is killed then.
+    pub fn finish(self, patience: Duration) -> Result<(Vec<u8>, End), LaunchFailure> {
+        let Self { mut instance, stdin, stdout, mut said } = self;
+        drop(stdin);
+        said.clear();
+        let deadline = now_ns().saturating_add(nanos(patience));
+        loop {
+            match more(&stdout, &mut said, deadline, None) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(failure) => return Err(give_up(&mut *instance, failure)),
+            }
+        }
+        match instance.wait(Some(patience)) {
+            Ok(Some(end)) => Ok((said, end)),
+            Ok(None) => Err(give_up(&mut *instance, LaunchFailure::Timeout(patience))),
+            Err(error) => Err(give_up(&mut *instance, LaunchFailure::End(error))),
+        }
+    }
+}
+
+/// Waits for output and adds it to `said`; `false` at its end. Not for measured windows.
+fn more(
+    stdout: &OwnedFd,
+    said: &mut Vec<u8>,
+    deadline: u64,
+    interrupts: Option<Interrupts>,
+) -> Result<bool, LaunchFailure> {
+    let mut piece = [0; 4096];
+    loop {
+        let left = Duration::from_nanos(deadline.saturating_sub(now_ns()));
+        if left.is_zero() {
+            return Err(LaunchFailure::Timeout(left));
+        }
+        let interrupt = interrupts.map(|interrupts| interrupts.fd());
+        let mut fds = [
+            PollFd::new(stdout.as_fd(), PollFlags::POLLIN),
+            PollFd::new(interrupt.unwrap_or(stdout.as_fd()), PollFlags::POLLIN),
+        ];
+        let millis = i32::try_from(left.as_millis().saturating_add(1)).unwrap_or(i32::MAX);
+        match poll(&mut fds, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
+            Ok(_) if interrupt.is_some() && fds[1].any().unwrap_or(false) => {
+                return Err(LaunchFailure::Interrupted);
+            }
+            Ok(_) if !fds[0].any().unwrap_or(false) => continue,
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(observe("wait for output")(errno)),
+        }
+        match read(stdout, &mut piece) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(observe("read output")(errno)),
+            Ok(count) if said.len() + count > OUTPUT_LIMIT => return Err(LaunchFailure::Flood),
+            Ok(count) => {
+                said.extend_from_slice(piece.get(..count).unwrap_or_default());
+                return Ok(count > 0);
+            }
+        }
+    }
 }
 
 /// Starts instances and observes them. One for a whole run: its buffers are touched once.
@@ -322,7 +392,10 @@ impl Observer {
         let (mut instance, stdin, stdout, start_ns) = self.start(prepared)?;
         let deadline = start_ns.saturating_add(nanos(self.timeout));
         match self.next(&stdout, deadline) {
-            Ok((Seen::Output, _)) => Ok(Running { instance, _stdin: stdin, _stdout: stdout }),
+            Ok((Seen::Output, _)) => {
+                let said = self.output[..self.have].to_vec();
+                Ok(Running { instance, stdin, stdout, said })
+            }
             Ok((Seen::Eof, _)) => Err(match instance.wait(Some(KILL_TIMEOUT)) {
                 Ok(Some(end)) => {
                     let stderr = self.complaints(&end.notes);
@@ -333,6 +406,30 @@ impl Observer {
             }),
             Err(failure) => Err(give_up(&mut *instance, failure)),
         }
+    }
+
+    /// Waits until a running one has said this line, for as long as `patience`.
+    ///
+    /// # Errors
+    /// Where it ended before, took longer, or a signal came to us.
+    pub fn wait_for(
+        &self,
+        running: &mut Running,
+        line: &[u8],
+        patience: Duration,
+    ) -> Result<(), LaunchFailure> {
+        let deadline = now_ns().saturating_add(nanos(patience));
+        while !running.said.windows(line.len()).any(|part| part == line) {
+            match more(&running.stdout, &mut running.said, deadline, self.interrupts) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(LaunchFailure::Protocol(format!("it ended early{}", self.complaints(&[]))));
+                }
+                Err(LaunchFailure::Timeout(_)) => return Err(LaunchFailure::Timeout(patience)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
     }
 
     /// What one observation costs: from data being there to its instant being known, on a pipe of our own.

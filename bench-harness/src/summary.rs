@@ -213,7 +213,8 @@ type Topic<'a> = (&'a str, &'a str, &'a str);
 pub fn summarise(samples: &[Sample], seed: u64) -> Vec<SummaryRow> {
     let places = Places::of(samples);
     let mut cells: BTreeMap<_, (Topic<'_>, BTreeMap<_, Cell>)> = BTreeMap::new();
-    for sample in samples {
+    let figures = |sample: &&Sample| !metric::is_of_set(&sample.metric) || !sample.status.has_value();
+    for sample in samples.iter().filter(figures) {
         let topic = (sample.experiment.as_str(), sample.workload.as_str(), shown_metric(sample));
         let (_, targets) = cells.entry(places.of_topic(topic)).or_insert_with(|| (topic, BTreeMap::new()));
         targets.entry(target_place(&sample.target)).or_default().add(sample);
@@ -395,8 +396,10 @@ impl<'a> Places<'a> {
             "overhead" => 2,
             LADDER => 3,
             DENSITY => 4,
-            HARNESS => 6,
-            _ => 5,
+            "surface" => 5,
+            "neighbours" => 6,
+            HARNESS => 9,
+            _ => 8,
         };
         let main = usize::from(name != metric::main_of(experiment));
         let phase = usize::from(name.starts_with(metric::PHASE_PREFIX));

@@ -166,6 +166,23 @@ impl Subject {
         if self.cold { cold::evict(&*self.program).map_err(LaunchFailure::Warm) } else { Ok(()) }
     }
 
+    /// A mode of the program of the real workloads that is no workload; anything is right that ends with 0.
+    #[must_use]
+    pub fn of_real(image: &Image, name: &str, arguments: &[String]) -> Self {
+        Self {
+            name: name.into(),
+            program: Arc::clone(image.of(workloads::Program::Real)),
+            argv: std::iter::once("workload".into()).chain(arguments.iter().map(OsString::from)).collect(),
+            catalogued: None,
+            cold: false,
+        }
+    }
+
+    /// The program's descriptor, and the arguments that follow its name.
+    pub fn program_and_arguments(&self) -> (&OwnedFd, &[OsString]) {
+        (&self.program, self.argv.get(1..).unwrap_or_default())
+    }
+
     /// Whether it is one of the catalogue.
     #[must_use]
     pub const fn is_ours(&self) -> bool {

@@ -20,11 +20,13 @@
 //! assert_eq!(checks, [sha256.expected_check]);
 //! ```
 //!
+//! - [`aggressors`]: bad neighbours, which keep to a limit
 //! - [`catalogue`]: what there is, what each one needs of a target and which checksum it must come to
 //! - [`protocol`]: the lines, and a parser for bytes that arrive in pieces
 //! - [`PROGRAM`]: the program's file, built by `build.rs` from the crate in `program/`
 //! - [`REAL_PROGRAM`]: that of the real workloads, from the crate in `real/`
 
+pub mod aggressors;
 pub mod catalogue;
 pub mod needs;
 pub mod protocol;

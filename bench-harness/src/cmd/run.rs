@@ -5,8 +5,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -50,7 +52,7 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         _ => PathBuf::new(),
     };
     let launch = Launch {
-        program: Program::Path(path),
+        program: handed_over(&path).map_or(Program::Path(path), Program::Sealed),
         argv: args.program.clone(),
         mem_mib,
         pids: args.container.as_ref().and_then(|options| options.pids),
@@ -96,6 +98,13 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         complain(note);
     }
     Ok(end.status.code())
+}
+
+/// A program that whoever started us has open and handed on as `/proc/self/fd/N`. It may be one without a name, in memory,
+/// which no path leads to.
+fn handed_over(path: &Path) -> Option<Arc<OwnedFd>> {
+    path.strip_prefix("/proc/self/fd").ok()?;
+    fs::File::open(path).ok().map(|file| Arc::new(file.into()))
 }
 
 /// A name without a slash is looked for as a shell would: along PATH; else it is a path.

@@ -15,9 +15,11 @@ pub mod density;
 pub mod harness;
 pub mod ladder;
 pub mod memory;
+pub mod neighbours;
 pub mod overhead;
 mod procfs;
 pub mod startup;
+pub mod surface;
 
 /// The experiments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,11 +34,23 @@ pub enum Experiment {
     Ladder = 3,
     /// Many idle instances at the same time.
     Density = 4,
+    /// What an instance reaches of the host's kernel, and what its program sees of the host.
+    Surface = 5,
+    /// How much an aggressor in the same kind of target disturbs.
+    Neighbours = 6,
 }
 
 impl Experiment {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Self; 5] = [Self::Startup, Self::Memory, Self::Overhead, Self::Ladder, Self::Density];
+    pub const ALL: [Self; 7] = [
+        Self::Startup,
+        Self::Memory,
+        Self::Overhead,
+        Self::Ladder,
+        Self::Density,
+        Self::Surface,
+        Self::Neighbours,
+    ];
 
     /// Those that are made where none is asked for by name.
     pub const DEFAULT: [Self; 3] = [Self::Startup, Self::Memory, Self::Overhead];
@@ -50,6 +64,8 @@ impl Experiment {
             Self::Overhead => "overhead",
             Self::Ladder => LADDER,
             Self::Density => DENSITY,
+            Self::Surface => "surface",
+            Self::Neighbours => "neighbours",
         }
     }
 
@@ -68,6 +84,12 @@ impl Experiment {
             Self::Overhead => "the same work in every target, timed inside and outside",
             Self::Ladder => "what each layer of isolation, and each size of a machine, costs by itself",
             Self::Density => "many idle instances at the same time, up to a number or a budget of memory",
+            Self::Surface => {
+                "system calls and kernel functions of the host that an instance reaches, and what it sees of the host"
+            }
+            Self::Neighbours => {
+                "a workload alone and beside aggressors that keep to limits, in the same kind of target"
+            }
         }
     }
 }
@@ -255,6 +277,8 @@ const fn main_unit(experiment: Experiment) -> &'static str {
         Experiment::Startup | Experiment::Ladder => "ns",
         Experiment::Memory | Experiment::Density => "bytes",
         Experiment::Overhead => "ns/op",
+        Experiment::Surface => "calls",
+        Experiment::Neighbours => "ns/op",
     }
 }
 

@@ -333,18 +333,7 @@ fn calibrated(
         Ok(seen) => seen,
         Err(why) => return Ok(Err(format!("its calibration failed: {why}"))),
     };
-    let mut count = None;
-    seen.for_each_line(|_, line| {
-        if let Line::Sample { name: "iters", value, .. } = line {
-            count = Some(value);
-        }
-    });
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "not negative by the protocol, and a cast saturates"
-    )]
-    let Some(iterations) = count.map(|count| count as u64) else {
+    let Some(iterations) = calibrated_iterations(&seen) else {
         return Ok(Err("its calibration gave no number of iterations".into()));
     };
 
@@ -369,7 +358,23 @@ fn calibrated(
     Ok(Ok(cut.max(1)))
 }
 
-fn one_launch(
+/// What a calibration found.
+pub(super) fn calibrated_iterations(seen: &Observed) -> Option<u64> {
+    let mut count = None;
+    seen.for_each_line(|_, line| {
+        if let Line::Sample { name: "iters", value, .. } = line {
+            count = Some(value);
+        }
+    });
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative by the protocol, and a cast saturates"
+    )]
+    count.map(|count| count as u64)
+}
+
+pub(super) fn one_launch(
     bench: &mut Bench<'_>,
     target: &dyn crate::target::Target,
     subject: &Subject,

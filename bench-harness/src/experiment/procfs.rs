@@ -96,6 +96,22 @@ pub(super) fn host() -> io::Result<Host> {
     })
 }
 
+/// The processes that its first thread has started and that are still there (CONFIG_PROC_CHILDREN).
+pub(super) fn children(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    u64::try_from(text.split_whitespace().count()).ok()
+}
+
+/// CPU time of a process, in user and kernel mode: fields 14 and 15 of its `stat`, in clock ticks.
+pub(super) fn cpu_ns(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field may hold blanks, and ends with the last bracket.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten()?;
+    Some(ticks.saturating_mul(1_000_000_000) / u64::try_from(a_second).ok().filter(|ticks| *ticks > 0)?)
+}
+
 /// Sum over the per-CPU page sets of all zones: their lines `count: 123`.
 fn ready_pages(zoneinfo: &str) -> u64 {
     zoneinfo.lines().filter_map(|line| line.trim().strip_prefix("count:")?.trim().parse::<u64>().ok()).sum()
@@ -143,6 +159,14 @@ mod tests {
         assert!(own.uss > 0 && own.uss <= own.pss && own.pss <= own.rss, "{own:?}");
         let host = host().unwrap();
         assert!(host.used > own.uss && host.kernel > 0, "{host:?}");
+    }
+
+    #[test]
+    fn we_ourselves_have_used_memory_and_a_cpu() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(peak_resident(pid).unwrap() > 1 << 20 && available().unwrap() > 0);
+        assert!(cpu_ns(pid).is_some());
+        assert_eq!((peak_resident(i32::MAX), cpu_ns(i32::MAX), children(i32::MAX)), (None, None, None));
     }
 
     #[test]

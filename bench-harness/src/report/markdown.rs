@@ -2,7 +2,7 @@
 
 use super::charts::Chart;
 use super::table::{Table, details, experiments, main_tables, of_experiment};
-use super::{CHARTS, finding, ladder};
+use super::{CHARTS, finding, ladder, neighbours, surface};
 use crate::record::{DENSITY, HARNESS, Host, LADDER, RunInfo, Sample, metric};
 use crate::stats::{MIN_FOR_INTERVAL, outliers};
 use crate::summary::{SAME_WITHIN, SummaryRow, Verdict, launches_by_target};
@@ -71,10 +71,33 @@ fn section(rows: &[SummaryRow], samples: &[Sample], charts: &[Chart], experiment
     for table in of_experiment(rows, experiment) {
         text.push_str(&format!("**{}**\n\n{}\n", escape(&table.title), lay_out(&table)));
     }
+    match experiment {
+        "surface" => text.push_str(&reach(samples)),
+        "neighbours" => {
+            for table in neighbours::tables(&neighbours::slowdowns(samples)) {
+                text.push_str(&format!("**{}**\n\n{}\n", escape(&table.title), lay_out(&table)));
+            }
+            text.push_str(&format!("{}\n\n", neighbours::REMARK));
+        }
+        _ => {}
+    }
     text.push_str(&outlying(rows, samples, experiment));
     let all = details(rows, experiment);
     text.push_str(&format!("<details><summary>{}</summary>\n\n{}\n</details>\n\n", all.title, lay_out(&all)));
     text
+}
+
+/// What only the experiment surface has: a matrix, and sets.
+fn reach(samples: &[Sample]) -> String {
+    let mut text = String::new();
+    if let Some(table) = surface::probes(samples) {
+        text.push_str(&format!("**{}**\n\n{}\n", table.title, lay_out(&table)));
+    }
+    text.push_str("System calls by name:\n\n");
+    for line in surface::sets_in_words(samples) {
+        text.push_str(&format!("- {}\n", escape(&line)));
+    }
+    format!("{text}\n{}\n\n", surface::CAVEAT)
 }
 
 fn heading(experiment: &str) -> String {
@@ -84,6 +107,8 @@ fn heading(experiment: &str) -> String {
         "overhead" => "Overhead".to_owned(),
         LADDER => "Layer by layer".to_owned(),
         DENSITY => "Density".to_owned(),
+        "surface" => "Surface".to_owned(),
+        "neighbours" => "Neighbours".to_owned(),
         other => escape(other),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`charts`]: the pictures
 //! - [`finding`]: what was found, in words
 //! - `ladder`: what each layer costs, in tables and words
+//! - [`neighbours`], [`surface`]: what only these experiments have
 //! - [`table`]: the tables that Markdown and terminal share
 
 pub mod charts;
@@ -13,6 +14,8 @@ pub mod csv;
 pub mod finding;
 mod ladder;
 pub mod markdown;
+pub mod neighbours;
+pub mod surface;
 pub mod table;
 pub mod terminal;
 

@@ -44,6 +44,7 @@ pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Vec<Table> {
         "overhead" => overhead(rows).into_iter().collect(),
         LADDER => super::ladder::tables(rows),
         DENSITY => by_workload(rows, experiment).into_iter().flat_map(density).collect(),
+        "surface" => super::surface::tables(rows),
         _ => Vec::new(),
     }
 }

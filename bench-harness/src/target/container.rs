@@ -11,8 +11,8 @@ use container_backend::{
 };
 
 use super::{
-    ENVIRONMENT, End, Instance, Launch, LaunchError, Prepared, Program, SkipReason, Status, Stdio, Target,
-    TargetKind,
+    ENVIRONMENT, End, Instance, Launch, LaunchError, Prepared, Program, SkipReason, Spent, Status, Stdio,
+    Target, TargetKind,
 };
 
 /// A namespace container.
@@ -173,6 +173,11 @@ impl Instance for ProcessInstance {
 
     fn cgroup_peak_bytes(&self) -> Option<u64> {
         self.0.usage()?.memory_peak_bytes
+    }
+
+    fn spent(&self) -> Spent {
+        let usage = self.0.usage().unwrap_or_default();
+        Spent { cpu_ns: usage.cpu_ns, pids_refused: usage.pids_refused }
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<End>, LaunchError> {

@@ -241,6 +241,15 @@ pub trait Prepared: Send + Sync {
     }
 }
 
+/// What an instance has used, as its cgroup counts. A figure that nobody keeps is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// CPU time.
+    pub cpu_ns: Option<u64>,
+    /// Processes that its limit refused.
+    pub pids_refused: Option<u64>,
+}
+
 /// One running instance. Dropping it kills and reaps it, and leaves nothing.
 pub trait Instance {
     /// Named, consecutive phases of a start that began at `start_ns`, with their lengths in nanoseconds.
@@ -263,6 +272,11 @@ pub trait Instance {
     /// The most that was charged to it since it began.
     fn cgroup_peak_bytes(&self) -> Option<u64> {
         None
+    }
+
+    /// What it has used so far, where somebody counts: its own cgroup.
+    fn spent(&self) -> Spent {
+        Spent::default()
     }
 
     /// Waits until nothing is left; `Ok(None)` when the time is over first.

@@ -4,7 +4,6 @@ use core::ffi::{CStr, c_char, c_int};
 
 use crate::cli::Request;
 use crate::output::complain;
-use crate::probe::{self, Hints};
 use crate::run::{Prepare, run};
 
 /// The arguments that follow the program's name.
@@ -40,12 +39,4 @@ pub fn with_arguments(
             2
         }
     }
-}
-
-/// `probe [HOST_PID FILE NONCE]`.
-#[inline(never)]
-pub fn probe(mut arguments: impl Iterator<Item = &'static [u8]>) -> u8 {
-    let mut next = || core::str::from_utf8(arguments.next().unwrap_or_default()).unwrap_or_default();
-    let hints = Hints { pid: next(), file: next(), nonce: next() };
-    u8::from(probe::run(hints).is_err())
 }

@@ -11,7 +11,6 @@
 //! - [`work`]: what they have in common, and [`prepare`], which finds one by name
 //! - [`mix`]: the generator and the checksum that all of them use
 //! - [`sys`]: system calls without the C library, and the clock
-//! - [`probe`]: what a program can see and do where it runs
 //! - [`entry`], [`cli`], [`run`], [`output`]: from `main` to the lines that are printed; the program of the real
 //!   workloads uses them, too
 
@@ -26,7 +25,6 @@ pub mod mem_stream;
 pub mod mix;
 pub mod output;
 pub mod page_fault;
-pub mod probe;
 pub mod run;
 pub mod sha256;
 pub mod sys;

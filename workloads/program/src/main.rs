@@ -1,7 +1,6 @@
 //! The program that is measured in every target: all workloads in one static file.
 //!
-//! `workload-program [WORKLOAD] [--iters N] [--reps R] [--warmup W] [--calibrate MS] [--hold]`,
-//! or `workload-program probe [HOST_PID FILE NONCE]`
+//! `workload-program [WORKLOAD] [--iters N] [--reps R] [--warmup W] [--calibrate MS] [--hold]`
 //!
 //! It has one thread, and `main` is called by the C library's start-up code directly: Rust's own would first
 //! make a signal stack, look at the standard descriptors and install handlers, none of which is needed, and
@@ -33,9 +32,6 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
     // This one is started more often than all others together.
     if argc == 2 && arguments.clone().next() == Some(b"noop".as_slice()) {
         sys::exit(0);
-    }
-    if arguments.clone().next() == Some(b"probe".as_slice()) {
-        sys::exit(entry::probe(arguments.skip(1)));
     }
     sys::exit(entry::with_arguments(&NAMES, prepare, arguments))
 }

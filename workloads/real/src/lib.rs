@@ -11,12 +11,16 @@
 //! - [`key_value`]: a server in a process of its own that answers a client over a socket pair
 //! - [`file_io`]: writing, syncing and reading a file
 //! - [`log`]: the generated log that two of them read
+//! - [`aggressor`]: no workload: a bad neighbour that keeps to a limit
+//! - [`probe`]: no workload: what a program can see and do where it runs
 
+pub mod aggressor;
 pub mod file_io;
 pub mod json;
 pub mod key_value;
 pub mod log;
 pub mod lz4;
+pub mod probe;
 pub mod regex;
 pub mod sort;
 pub mod sqlite;

@@ -144,6 +144,15 @@ fn measure(
                 crate::experiment::startup::measure_all(&mut bench, &subjects, args.concurrency)?;
             }
             (Experiment::Memory, _) => crate::experiment::memory::measure(&mut bench, &selection.idle)?,
+            (Experiment::Surface, _) => crate::experiment::surface::measure(
+                &mut bench,
+                &selection.image,
+                &selection.surface,
+                &args.guest,
+            )?,
+            (Experiment::Neighbours, _) => {
+                crate::experiment::neighbours::measure(&mut bench, &selection.image, &selection.victims)?;
+            }
             (Experiment::Overhead, Some(user)) => {
                 crate::experiment::overhead::measure_user(&mut bench, user)?;
             }
@@ -182,6 +191,8 @@ const fn share(experiment: Experiment) -> f64 {
         Experiment::Overhead => 0.8,
         Experiment::Ladder => 1.0,
         Experiment::Density => 0.2,
+        Experiment::Surface => 0.1,
+        Experiment::Neighbours => 1.0,
     }
 }
 

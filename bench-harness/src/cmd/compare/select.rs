@@ -8,6 +8,7 @@ use crate::cli::{Cache, CompareArgs, KernelOptions};
 use crate::cold;
 use crate::error::HarnessError;
 use crate::experiment::{Experiment, Participant, Sink, Stop, density, skipped_row};
+use crate::experiment::{neighbours, surface};
 use crate::memory_size;
 use crate::record::SkippedTarget;
 use crate::target::{self, TargetKind};
@@ -22,6 +23,10 @@ pub(super) struct Selection {
     pub(super) kinds: Vec<TargetKind>,
     /// Workloads of the overhead experiment.
     pub(super) workloads: Vec<&'static Workload>,
+    /// Workloads of the experiment surface.
+    pub(super) surface: Vec<&'static Workload>,
+    /// Workloads that are disturbed.
+    pub(super) victims: Vec<&'static Workload>,
     pub(super) image: Image,
     /// What is launched and ends at once.
     pub(super) startup: Subject,
@@ -51,7 +56,17 @@ impl Selection {
         } else {
             chosen(&args.experiments, &Experiment::ALL)
         };
+        let of_catalogue = [Experiment::Surface, Experiment::Neighbours];
+        if let Some(one) =
+            of_catalogue.iter().find(|one| args.workload_bin.is_some() && experiments.contains(one))
+        {
+            return Err(HarnessError::Usage(format!(
+                "the experiment {one} runs workloads of the catalogue; leave --workload-bin out"
+            )));
+        }
         let workloads = crate::workload::chosen(&args.workloads);
+        let surface = surface::subjects(&args.workloads);
+        let victims = neighbours::victims(&args.workloads);
         let (participants, skipped) = targets(&args.targets, &args.guest)?;
 
         let (image, startup, idle, user) = match &args.workload_bin {
@@ -88,6 +103,8 @@ impl Selection {
             density,
             cold_in,
             workloads,
+            surface,
+            victims,
             image,
             startup,
             idle,
@@ -101,7 +118,11 @@ impl Selection {
 
     pub(super) fn runs_real_ones(&self) -> bool {
         let real = |workload: &&Workload| workload.program == workloads::Program::Real;
-        self.user.is_none() && self.workloads.iter().any(real)
+        self.user.is_none()
+            && (self.workloads.iter().any(real)
+                || [Experiment::Surface, Experiment::Neighbours]
+                    .iter()
+                    .any(|one| self.experiments.contains(one)))
     }
 
     /// Rows for the targets that take no part, so that a recording has no silent gaps.
@@ -115,6 +136,10 @@ impl Selection {
                     (Experiment::Ladder, _) => vec![&self.startup.name],
                     (Experiment::Memory | Experiment::Density, _) => vec![&self.idle.name],
                     (Experiment::Overhead, Some(user)) => vec![&user.name],
+                    (Experiment::Surface, _) => self.surface.iter().map(|workload| workload.name).collect(),
+                    (Experiment::Neighbours, _) => {
+                        self.victims.iter().map(|workload| workload.name).collect()
+                    }
                     (Experiment::Overhead, None) => self
                         .workloads
                         .iter()

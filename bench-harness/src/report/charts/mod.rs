@@ -6,6 +6,8 @@
 //! - [`ladder`]: what each layer of isolation costs
 //! - [`memory`]: memory of an instance by method
 //! - [`ratios`]: overhead as ratios to native
+//! - [`surface`]: system calls that reach the host
+//! - [`neighbours`]: slow-down beside aggressors, as a heat map
 //!
 //! Each makes a [`picture::Picture`] from rows of the summary or `None` where it has nothing to show.
 
@@ -15,10 +17,12 @@ pub mod ecdf;
 mod frame;
 pub mod ladder;
 pub mod memory;
+pub mod neighbours;
 mod palette;
 pub mod phases;
 pub mod picture;
 pub mod ratios;
+pub mod surface;
 
 use picture::Picture;
 
@@ -85,6 +89,18 @@ pub fn all(rows: &[SummaryRow], samples: &[Sample]) -> Vec<Chart> {
             "What each layer of a container costs at the start, afterwards, in memory and per system call",
             LADDER,
             ladder::costs(rows),
+        ),
+        (
+            "surface",
+            "Different system calls of the host, by workload and target",
+            "surface",
+            surface::draw(rows),
+        ),
+        (
+            "neighbours",
+            "Slow-down beside aggressors, by aggressor and target",
+            "neighbours",
+            neighbours::draw(&super::neighbours::slowdowns(samples)),
         ),
     ];
     found

@@ -12,8 +12,8 @@ use core::fmt;
 use std::fs;
 use std::io;
 
-use crate::output::Lines;
-use crate::sys::{self, WriteFailed};
+use workload_program::output::Lines;
+use workload_program::sys::{self, WriteFailed};
 
 /// What the caller knows of the host.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +87,13 @@ pub fn run(hints: Hints<'_>) -> Result<(), WriteFailed> {
         lines.flush()?;
     }
     Ok(())
+}
+
+/// As [`run`], with the hints as arguments; the exit status.
+pub fn with_arguments(mut arguments: impl Iterator<Item = &'static [u8]>) -> u8 {
+    let mut next = || core::str::from_utf8(arguments.next().unwrap_or_default()).unwrap_or_default();
+    let hints = Hints { pid: next(), file: next(), nonce: next() };
+    u8::from(run(hints).is_err())
 }
 
 fn probe(name: &str, hints: Hints<'_>) -> Found {
