@@ -54,7 +54,7 @@ Examples:
   bench-harness gate results/before results/after
   bench-harness gate before after --max-regression 3 --junit gate.xml --markdown \"$GITHUB_STEP_SUMMARY\"
 
-A figure regressed when the change is significant (rank test, after Holm), larger than --max-regression, and larger than
+A figure regressed when the change is significant (adaptive rank test, after Holm), larger than --max-regression, and larger than
 the smallest effect that the launches on this host can resolve. Where the data could not have shown that, the gate says so (5)
 and how many more launches would. Judged are ready, exit, PSS, cgroup and time per operation; phases explain, they do not
 decide. Recordings of different hosts, kinds of KVM, workloads or digests are refused (3).";
@@ -64,7 +64,7 @@ Examples:
   bench-harness selftest
   bench-harness selftest --target microvm --real 40 --markdown selftest.md
 
-Ends with 0 where at most 5 % of the comparisons of a target with itself are called a difference and at least 90 % of the
+Ends with 0 where the gate fails at most 5 % of the comparisons of a target with itself and finds at least 90 % of the
 injected 10 % are found, else with 5: then this host is too noisy for such a gate, or has too few launches.";
 
 const LIST_HELP: &str = "\

@@ -253,6 +253,31 @@ pub fn launches_by_target<'a>(
     workload: &str,
     name: &str,
 ) -> Vec<(&'a str, Vec<f64>)> {
+    cells_by_target(samples, experiment, workload, name)
+        .into_iter()
+        .map(|((_, target), cell)| (target, cell.launches()))
+        .collect()
+}
+
+/// The same, each by its block.
+pub fn launches_by_block<'a>(
+    samples: &'a [Sample],
+    experiment: &str,
+    workload: &str,
+    name: &str,
+) -> Vec<(&'a str, BTreeMap<u32, f64>)> {
+    cells_by_target(samples, experiment, workload, name)
+        .into_iter()
+        .map(|((_, target), cell)| (target, cell.by_block()))
+        .collect()
+}
+
+fn cells_by_target<'a>(
+    samples: &'a [Sample],
+    experiment: &str,
+    workload: &str,
+    name: &str,
+) -> BTreeMap<(usize, &'a str), Cell> {
     let mut cells: BTreeMap<_, Cell> = BTreeMap::new();
     let own = |sample: &&Sample| {
         sample.experiment == experiment && sample.workload == workload && shown_metric(sample) == name
@@ -260,7 +285,7 @@ pub fn launches_by_target<'a>(
     for sample in samples.iter().filter(own) {
         cells.entry(target_place(&sample.target)).or_default().add(sample);
     }
-    cells.into_iter().map(|((_, target), cell)| (target, cell.launches())).collect()
+    cells
 }
 
 /// The metric that a sample counts for: the points of a curve count for its slope.

@@ -203,7 +203,7 @@ fn compare_judges_against_a_baseline_of_its_own() {
 fn a_selftest_ends_with_a_table_of_what_was_called() {
     let ran = bench(["selftest", "--launches", "10", "--real", "2", "--simulated", "10", "--seed", "1"]);
     assert!([0, 5].contains(&ran.code), "{ran:?}");
-    for part in ["false alarms", "10 %: found", "measured in turn", "Selftest: "] {
+    for part in ["false alarms", "10 %: found", "in turn", "one by one", "Selftest: "] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
     assert!(ran.stdout.lines().all(|line| line.chars().count() <= 100), "{}", ran.stdout);

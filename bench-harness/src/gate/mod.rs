@@ -1,8 +1,8 @@
 //! The gate: did anything get worse from one recording to the next, by more than is allowed and than the host can resolve?
 //!
-//! Three things make a regression, and one alone never does: the rank test is significant after Holm over all rows of the
-//! gate; the shift of Hodges and Lehmann is larger than what is allowed; and it is larger than the smallest effect that these
-//! launches on this host can resolve. A row that is none passes only where the data could have shown one, else they cannot
+//! Three things make a regression, and one alone never does: the test ([`adaptive`]) is significant after Holm over all rows of
+//! the gate; the shift is larger than what is allowed; and it is larger than the smallest effect that these launches on this host
+//! can resolve. A row that is none passes only where the data could have shown one, else they cannot
 //! tell: absence of evidence is not evidence of absence (Altman & Bland, *BMJ* 311, 1995).
 //!
 //! The smallest effect is the larger of two. One is what the test would find in four of five cases, made of the spread of
@@ -10,13 +10,17 @@
 //! Sciences*, 2nd ed., 1988, chapter 2; for benchmarks Kalibera & Jones, ISMM 2013). The other is by how much the two halves
 //! of one recording differ: a host that moves by so much within a run moves by as much between two, which no number of
 //! launches cures (Bulej et al., "Unit testing performance with Stochastic Performance Logic", *Automated Software
-//! Engineering* 24, 2017).
+//! Engineering* 24, 2017). Launches that were made in turn need neither: the host moved for both sides alike, and what is larger
+//! than the test's own interval has been resolved.
+
+use std::collections::BTreeMap;
 
 use crate::record::{HARNESS, RunInfo, Sample, metric};
+use crate::stats::adaptive::{self, Layout};
 use crate::stats::bootstrap::ratio;
 use crate::stats::shift::{Z, hodges_lehmann};
 use crate::stats::{Interval, MIN_FOR_INTERVAL, compare, family, median};
-use crate::summary::{SIGNIFICANT, launches_by_target};
+use crate::summary::{SIGNIFICANT, launches_by_block};
 use crate::units::{Kind, format_percent, kind_of, plural};
 
 pub mod render;
@@ -111,7 +115,18 @@ impl Gate {
     ///
     /// Whether they may be compared at all is [`same::differences`]' business.
     pub fn judge(old: &[Sample], new: &[Sample], allowed: f64, differences: Vec<String>) -> Self {
-        let mut pairs = pairs(old, new);
+        Self::judge_in(Layout::Apart, old, new, allowed, differences)
+    }
+
+    /// The same of launches that were made in this layout; in turn: launches of one block belong together.
+    pub fn judge_in(
+        layout: Layout,
+        old: &[Sample],
+        new: &[Sample],
+        allowed: f64,
+        differences: Vec<String>,
+    ) -> Self {
+        let mut pairs = pairs(layout, old, new);
         let p: Vec<f64> = pairs.iter().filter_map(|pair| pair.p()).collect();
         let mut adjusted = family::holm(&p).into_iter();
         let rows = pairs
@@ -172,6 +187,7 @@ impl Gate {
 
 /// The launches of one metric of one target, old and new.
 struct Pair {
+    layout: Layout,
     experiment: String,
     workload: String,
     metric: &'static str,
@@ -182,7 +198,7 @@ struct Pair {
 }
 
 /// Everything that is judged and has launches on at least the old side.
-fn pairs(old: &[Sample], new: &[Sample]) -> Vec<Pair> {
+fn pairs(layout: Layout, old: &[Sample], new: &[Sample]) -> Vec<Pair> {
     let mut topics: Vec<(&str, &str, &str)> = Vec::new();
     for sample in old.iter().filter(|sample| sample.experiment != HARNESS && sample.status.has_value()) {
         let topic = (sample.experiment.as_str(), sample.workload.as_str(), sample.unit.as_str());
@@ -208,20 +224,22 @@ fn pairs(old: &[Sample], new: &[Sample]) -> Vec<Pair> {
             if !unit_is_its_own {
                 continue;
             }
-            let now = launches_by_target(new, experiment, workload, name);
-            for (target, launches) in launches_by_target(old, experiment, workload, name) {
+            let now = launches_by_block(new, experiment, workload, name);
+            for (target, launches) in launches_by_block(old, experiment, workload, name) {
                 if launches.is_empty() {
                     continue;
                 }
                 let found = now.iter().find(|(found, _)| *found == target);
+                let (old, new) = aligned(layout, &launches, found.map(|(_, launches)| launches));
                 pairs.push(Pair {
+                    layout,
                     experiment: experiment.into(),
                     workload: workload.into(),
                     metric: name,
                     target: target.into(),
                     unit: unit.into(),
-                    old: launches,
-                    new: found.map(|(_, launches)| launches.clone()).unwrap_or_default(),
+                    old,
+                    new,
                 });
             }
         }
@@ -237,6 +255,19 @@ fn pairs(old: &[Sample], new: &[Sample]) -> Vec<Pair> {
     pairs
 }
 
+/// The launches of both sides; where they were made in turn, those of blocks that have both.
+fn aligned(
+    layout: Layout,
+    old: &BTreeMap<u32, f64>,
+    new: Option<&BTreeMap<u32, f64>>,
+) -> (Vec<f64>, Vec<f64>) {
+    let Some(new) = new else { return (old.values().copied().collect(), Vec::new()) };
+    match layout {
+        Layout::Apart => (old.values().copied().collect(), new.values().copied().collect()),
+        Layout::InTurn => old.iter().filter_map(|(block, value)| Some((*value, *new.get(block)?))).unzip(),
+    }
+}
+
 impl Pair {
     fn enough(&self) -> bool {
         self.old.len().min(self.new.len()) >= MIN_FOR_INTERVAL
@@ -244,7 +275,10 @@ impl Pair {
 
     /// Only what can be judged is a question, and makes the family larger.
     fn p(&self) -> Option<f64> {
-        self.enough().then(|| compare::rank_sum_p(&self.new, &self.old)).flatten()
+        self.enough()
+            .then(|| adaptive::compare(&self.new, &self.old, self.layout))
+            .flatten()
+            .map(|found| found.p)
     }
 
     fn row(&self, p_holm: Option<f64>, family: usize, allowed: f64) -> GateRow {
@@ -266,14 +300,19 @@ impl Pair {
         };
         let sign = if kind_of(&self.unit) == Kind::Rate { -1.0 } else { 1.0 };
         let part = |value: f64| old.and_then(|old| Some(ratio(value.abs(), old)?.copysign(value)));
-        let shift = hodges_lehmann(&self.new, &self.old);
+        let shift = adaptive::compare(&self.new, &self.old, self.layout).map(|found| found.shift);
         row.worse = shift.and_then(|shift| part(shift.by * sign));
         row.worse_ci95 = shift.filter(|_| self.enough()).and_then(|shift| shift.interval).and_then(|found| {
             let (one, other) = (part(found.low * sign)?, part(found.high * sign)?);
             Some(Interval { low: one.min(other), high: one.max(other) })
         });
-        let moved =
-            [&self.old, &self.new].into_iter().filter_map(|launches| halves(launches)).fold(0.0, f64::max);
+        let moved = match self.layout {
+            Layout::Apart => {
+                [&self.old, &self.new].into_iter().filter_map(|launches| halves(launches)).fold(0.0, f64::max)
+            }
+            // It moved for both.
+            Layout::InTurn => 0.0,
+        };
         let spread = row.worse_ci95.map(|found| (found.high - found.low) / 2.0 / Z * (Z + Z_POWER));
         row.resolves = spread.map(|spread| spread.max(moved));
         row.outcome = self.outcome(&row, family, allowed, spread, moved);
@@ -309,7 +348,11 @@ impl Pair {
                 _ => unclear(None, "the old median is 0, and nothing is a part of that".into()),
             };
         };
-        let sure = p < SIGNIFICANT && worse.abs() > allowed && worse.abs() > resolves;
+        let least = match self.layout {
+            Layout::Apart => resolves,
+            Layout::InTurn => (interval.high - interval.low) / 2.0,
+        };
+        let sure = p < SIGNIFICANT && worse.abs() > allowed && worse.abs() > least;
         if sure {
             return if worse > 0.0 { Outcome::Regressed } else { Outcome::Improved };
         }
@@ -332,7 +375,7 @@ impl Pair {
         let to_resolve = (spread / allowed).powi(2);
         let to_part = ((interval.high - worse) / (worse - allowed).abs().max(f64::MIN_POSITIVE)).powi(2);
         let times = if resolves > allowed { to_resolve } else { to_part }.max(1.1);
-        let by_family = launches_for(family);
+        let by_family = launches_for(self.layout, family);
         let why = if by_family > n {
             format!(
                 "with {}, {n} launches a side cannot become significant",
@@ -355,9 +398,13 @@ impl Pair {
 }
 
 /// Launches a side from which the smallest p can be significant in a family of this size.
-fn launches_for(family: usize) -> usize {
+fn launches_for(layout: Layout, family: usize) -> usize {
+    let smallest = |n: usize| match layout {
+        Layout::Apart => compare::smallest_p(n, n),
+        Layout::InTurn => (0..n).fold(2.0, |p, _| p / 2.0),
+    };
     (MIN_FOR_INTERVAL..)
-        .find(|&n| compare::smallest_p(n, n) * crate::stats::count(family.max(1)) < SIGNIFICANT)
+        .find(|&n| smallest(n) * crate::stats::count(family.max(1)) < SIGNIFICANT)
         .unwrap_or(MIN_FOR_INTERVAL)
 }
 

@@ -1,5 +1,6 @@
 //! Statistics: pure functions over slices, each with the source of its method.
 //!
+//! - [`adaptive`]: the gate's test, by ranks whose weights suit the launches
 //! - [`describe`]: median, quantiles, mean, deviations
 //! - [`outliers`]: labels after Tukey
 //! - [`order`]: exact intervals for median, p95 and p99
@@ -16,6 +17,7 @@
 //! All expect finite numbers, which the reader of a recording guarantees. `None` says that a figure cannot be given
 //! from so few observations; no figure is invented for one that is absent.
 
+pub mod adaptive;
 pub mod bootstrap;
 pub mod compare;
 pub mod describe;
