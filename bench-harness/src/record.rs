@@ -318,6 +318,9 @@ pub struct Host {
     pub llc_bytes: Option<u64>,
     /// Whether the CPU says that it runs under a hypervisor.
     pub virtualised: Option<bool>,
+    /// Whether its processor is software (QEMU without KVM), so that no time means anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulated: Option<bool>,
     /// Kernel mitigations, by vulnerability, as the kernel words them.
     pub mitigations: BTreeMap<String, String>,
     /// Scaling governor.

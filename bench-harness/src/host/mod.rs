@@ -25,6 +25,7 @@ pub fn inspect() -> Host {
         cpus_allowed: allowed_cpus(),
         llc_bytes: last_level_cache(),
         virtualised: cpu_field(&cpuinfo, "flags").map(|flags| has_word(&flags, "hypervisor")),
+        emulated: emulated(&cpuinfo),
         mitigations: mitigations(),
         governor: text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         turbo: turbo(),
@@ -134,6 +135,17 @@ fn pressure(what: &str) -> Option<f64> {
 fn some_avg10(text: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
     line.split(' ').find_map(|field| field.strip_prefix("avg10="))?.parse().ok()
+}
+
+/// Whether the processor is QEMU's own: the name that CPUID has for what runs below (target/i386/cpu.c there, and
+/// Documentation/virt/kvm/x86/cpuid.rst for KVM's). `None` where nothing does.
+fn emulated(cpuinfo: &str) -> Option<bool> {
+    const HYPERVISOR: u32 = 0x4000_0000;
+    let below = cpu_field(cpuinfo, "flags").is_some_and(|flags| has_word(&flags, "hypervisor"));
+    below.then(|| {
+        let leaf = std::arch::x86_64::__cpuid(HYPERVISOR);
+        [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes).concat() == b"TCGTCGTCGTCG"
+    })
 }
 
 /// Thermal throttling events of all cores; `None` where the CPU does not count them, as in most virtual machines.

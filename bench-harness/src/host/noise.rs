@@ -16,6 +16,9 @@ pub fn warnings(host: &Host) -> Vec<Warning> {
     if cfg!(debug_assertions) {
         found.push(Warning::DebugBuild);
     }
+    if host.emulated == Some(true) {
+        found.push(Warning::EmulatedHardware);
+    }
     let cpus = host.cpus_allowed.or(host.cpus_online);
     if let Some(cpus) = cpus.filter(|&cpus| cpus < 2) {
         found.push(Warning::FewCpus { cpus });
@@ -168,6 +171,7 @@ mod tests {
             memory_bytes: Some(800),
             memory_available_bytes: Some(99),
             clock_source: Some("hpet".into()),
+            emulated: Some(true),
             ..Host::default()
         };
         let found = warnings(&host);
@@ -177,6 +181,7 @@ mod tests {
             Warning::Governor { governor: "powersave".into() },
             Warning::LowMemory { available_bytes: 99 },
             Warning::ClockSource { source: "hpet".into() },
+            Warning::EmulatedHardware,
         ] {
             assert!(found.contains(&expected), "{expected:?} is not in {found:?}");
         }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -74,6 +75,8 @@ pub struct LinuxVm {
     pub(super) network: bool,
     /// Descriptors that a monitor keeps, ascending.
     pub(super) keep: Vec<RawFd>,
+    initramfs: Initramfs,
+    line: String,
     kind: Virtualisation,
 }
 
@@ -278,6 +281,8 @@ impl LinuxVm {
             disks,
             network: config.network,
             keep,
+            initramfs,
+            line,
             kind,
         })
     }
@@ -285,6 +290,21 @@ impl LinuxVm {
     /// Kind of virtualisation that instances will use.
     pub fn virtualisation(&self) -> Virtualisation {
         self.kind
+    }
+
+    /// The archive that the kernel unpacks, for who wants to boot the same elsewhere.
+    ///
+    /// # Errors
+    /// The image cannot be read.
+    pub fn initramfs(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.initramfs.size).map_err(io::Error::other)?];
+        self.image.read_exact_at(&mut bytes, self.initramfs.start)?;
+        Ok(bytes)
+    }
+
+    /// The kernel's command line.
+    pub fn command_line(&self) -> &str {
+        &self.line
     }
 
     /// The disks, for a monitor that goes on to own them.
