@@ -52,6 +52,9 @@ pub struct ContainerOptions {
     /// Make process 1 a tiny init that reaps orphans and passes signals on [default: the program is process 1]
     #[arg(long)]
     pub init: bool,
+    /// Start it and leave it alone: its process number is said, and nothing of ours stays beside it. Not with limits
+    #[arg(long)]
+    pub detach: bool,
     /// Users and groups of the user namespace: single (the caller alone), ranges (of /etc/subuid, by newuidmap), or auto
     /// (ranges with --rootfs, where there are any) [default: auto]
     #[arg(long, value_name = "HOW", value_parser = id_maps)]
@@ -214,7 +217,7 @@ impl ContainerOptions {
             (Some(Network::Own(network)), None) => config.network(network.clone()),
             (None | Some(Network::Host), None) => config,
         };
-        config = config.init(self.init);
+        config = config.init(self.init).die_with_caller(!self.detach);
         if let Some(maps) = self.id_maps {
             config = config.id_maps(maps);
         }

@@ -26,6 +26,7 @@ struct job {
     const char *program;
     int output;
     int own_root;
+    const char *argument;
 };
 
 static uint64_t now(void) {
@@ -36,12 +37,13 @@ static uint64_t now(void) {
 
 static int child(void *argument) {
     const struct job *job = argument;
-    char *argv[] = {(char *)job->program, NULL}, *envp[] = {NULL};
+    char *argv[] = {(char *)job->program, NULL, NULL}, *envp[] = {NULL};
     if (job->own_root
         && (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount(job->root, job->root, NULL, MS_BIND, NULL)
             || chdir(job->root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/")))
         _exit(126);
-    if (dup2(job->output, 1) < 0) _exit(126);
+    if (job->output >= 0 && dup2(job->output, 1) < 0) _exit(126);
+    argv[1] = (char *)job->argument;
     execve(job->program, argv, envp);
     _exit(127);
 }
@@ -52,7 +54,7 @@ static int child(void *argument) {
  */
 int floor_start(const char *root, const char *program, int flags, int own_root, uint64_t *ready, uint64_t *ended) {
     static char stack[65536] __attribute__((aligned(16)));
-    struct job job = {root, program, -1, own_root};
+    struct job job = {root, program, -1, own_root, NULL};
     int ends[2], status;
     char byte;
     uint64_t start = now();
@@ -69,3 +71,16 @@ int floor_start(const char *root, const char *program, int flags, int own_root, 
     if (n != 1 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) return ECHILD;
     return 0;
 }
+
+#ifdef COMMAND
+/* The same as a command: floor ROOT PROGRAM [ARGUMENT], in a mount, PID, network, IPC, UTS and cgroup namespace. */
+int main(int argc, char **argv) {
+    static char stack[65536] __attribute__((aligned(16)));
+    if (argc < 3) return 125;
+    struct job job = {argv[1], argv[2], -1, 1, argc > 3 ? argv[3] : NULL};
+    int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | 0x02000000, status;
+    pid_t pid = clone(child, stack + sizeof stack, flags | SIGCHLD, &job);
+    if (pid < 0 || waitpid(pid, &status, 0) != pid) return 125;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+#endif

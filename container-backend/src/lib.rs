@@ -93,6 +93,7 @@ mod spawn;
 mod stack;
 mod steps;
 mod sys;
+mod thrift;
 mod timeline;
 mod veth;
 
@@ -110,5 +111,6 @@ pub use probe::{Host, Permission, probe};
 pub use process::{Exit, Process, Resources, Status};
 pub use seccomp::{Profile, ProfileError};
 pub use sys::monotonic_ns;
+pub use thrift::give_back_memory;
 pub use timeline::{Phase, Timeline};
 pub use veth::Veth;

@@ -188,6 +188,29 @@ impl Process {
         }
     }
 
+    /// Lets the instance run on by itself, whoever ends when: nothing of this crate is left beside it. Its number, for those who
+    /// want to find it; it stays a child of the caller until that ends.
+    ///
+    /// For a [`Config`](crate::Config) without [`die_with_caller`](crate::Config::die_with_caller). A veth pair goes with it.
+    ///
+    /// # Errors
+    ///
+    /// The process itself, where it has a control group: somebody must stay who removes that.
+    pub fn detach(mut self) -> Result<i32, Box<Self>> {
+        if self.group.is_some() {
+            return Err(Box::new(self));
+        }
+        if let Some(end) = self.end.take() {
+            end.leave();
+        }
+        let pid = self.pid;
+        // Neither killed nor reaped: dropping would do both.
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never used or dropped after this, so its descriptor is closed once.
+        drop(unsafe { std::ptr::read(&raw const this.pidfd) });
+        Ok(pid)
+    }
+
     /// Whether the process has ended, or does so within `timeout`.
     fn poll(&self, timeout: Option<Duration>) -> Result<bool, ProcessError> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));

@@ -180,6 +180,7 @@ fn socket_in(namespace: &File) -> io::Result<Ret> {
 /// The outer end of one instance's pair. Removed on drop.
 #[derive(Debug)]
 pub(crate) struct OuterEnd {
+    is_left: bool,
     name: CString,
     outside: Arc<Outside>,
 }
@@ -188,7 +189,7 @@ impl OuterEnd {
     pub(crate) fn new(outside: &Arc<Outside>) -> Self {
         let number = NUMBER.fetch_add(1, Relaxed) & ((1 << NUMBER_BITS) - 1);
         let name = CString::new(format!("v{:x}-{number:x}", std::process::id())).unwrap_or_default();
-        Self { name, outside: Arc::clone(outside) }
+        Self { is_left: false, name, outside: Arc::clone(outside) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -198,11 +199,18 @@ impl OuterEnd {
     pub(crate) fn connect(&self, task: i32) -> io::Result<()> {
         self.outside.connect(self, task)
     }
+
+    /// Leaves it to the end of the inner namespace.
+    pub(crate) fn leave(mut self) {
+        self.is_left = true;
+    }
 }
 
 impl Drop for OuterEnd {
     fn drop(&mut self) {
-        self.outside.remove(&self.name);
+        if !self.is_left {
+            self.outside.remove(&self.name);
+        }
     }
 }
 

@@ -203,3 +203,30 @@ fn no_way_leads_back_to_the_host() {
         assert_ne!(ran.field(&format!("{way}:")), "done", "{way}: {ran:?}");
     }
 }
+
+#[test]
+fn every_namespace_is_its_own_and_only_those_that_were_asked_for() {
+    const NAMESPACES: [(&str, Layer); 8] = [
+        ("mnt", Layer::Mount),
+        ("pid", Layer::Pid),
+        ("net", Layer::Net),
+        ("ipc", Layer::Ipc),
+        ("uts", Layer::Uts),
+        ("cgroup", Layer::Cgroup),
+        ("user", Layer::User),
+        ("time", Layer::Time),
+    ];
+    let paths = NAMESPACES.map(|(name, _)| format!("/proc/self/ns/{name}"));
+    let Some(config) = container(&["links"]) else { return };
+    let config = config.args(&paths);
+    let outside = paths.each_ref().map(|path| std::fs::read_link(path).expect("a namespace"));
+    let all = Isolation::container().with(Layer::User).with(Layer::Time);
+    for isolation in [all, Isolation::container(), all.without(Layer::Net), all.without(Layer::Uts)] {
+        let prepared = config.clone().isolation(isolation).prepare().expect("the config is good");
+        let ran = run_prepared(&prepared);
+        for (((name, layer), inside), outside) in NAMESPACES.into_iter().zip(ran.lines()).zip(&outside) {
+            let own = outside.as_os_str() != inside;
+            assert_eq!(own, prepared.isolation().has(layer), "{name}: {inside} of {isolation}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Starting, waiting, killing, and what bad input does.
 
+#![allow(clippy::print_stdout, reason = "why a test is skipped, and what one process tells another")]
+
 mod common;
 
 use std::fs::File;
@@ -215,6 +217,51 @@ fn values_that_no_kernel_takes_are_refused() {
         for name in [String::new(), "x".repeat(65)] {
             let length = container.clone().hostname(name).prepare();
             assert!(matches!(length, Err(PrepareError::HostnameLength { .. })), "{length:?}");
+        }
+    }
+}
+
+#[test]
+fn a_detached_instance_runs_on_when_its_caller_has_ended() {
+    let scenario = "a_detached_instance_runs_on_when_its_caller_has_ended";
+    if part().is_some() {
+        let config = container(&["sleep"]).expect("the first process has looked").die_with_caller(false);
+        let (process, _reader) = spawn_until_ready(&config.prepare().expect("the config is good"));
+        println!("\ndetached {}", process.detach().expect("it has no group"));
+        return;
+    }
+    if !containers_work() || actor().is_none() {
+        return;
+    }
+    // The instance keeps the standard error stream: an end of file there would be waited for in vain.
+    let mut command = in_part(scenario, "caller");
+    let done = command.stderr(std::process::Stdio::inherit()).output().expect("this test can be started");
+    let text = String::from_utf8_lossy(&done.stdout);
+    let pid = text.lines().find_map(|line| line.strip_prefix("detached ")).expect("its number");
+    let pid: i32 = pid.trim().parse().expect("a number");
+    assert!(runs(pid), "its caller has ended");
+    // SAFETY: kill takes numbers only; the process runs as of the line above.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+    assert!(eventually(|| !runs(pid)));
+}
+
+#[test]
+fn an_instance_with_a_control_group_is_not_left_alone() {
+    let Some(config) = container(&["sleep"]) else { return };
+    let prepared = config.limits(container_backend::Limits::none().pids(8)).prepare().expect("good");
+    let (process, _reader) = spawn_until_ready(&prepared);
+    let has_group = !process.cgroup_paths().is_empty();
+    let pid = process.pid();
+    match process.detach() {
+        Err(process) => {
+            assert!(has_group);
+            drop(process);
+            assert!(!runs(pid));
+        }
+        Ok(pid) => {
+            assert!(!has_group);
+            // SAFETY: as above.
+            assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
         }
     }
 }

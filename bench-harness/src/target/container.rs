@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use container_backend::{
-    Bind, Config, Isolation, Layer, Limits, Process, Status as BackendStatus, Stream, Usage,
+    Bind, Config, Exit, Isolation, Layer, Limits, Process, ProcessError, Status as BackendStatus, Stream,
+    Usage,
 };
 
 use super::{
@@ -65,11 +66,14 @@ impl Target for Container {
         let said = launch.once && !limits.is_none();
         let prepared = prepare(config.limits(limits).start_soon(launch.once).read_usage(said))?;
         // One run by itself has what was asked for or is no run; a comparison goes on, and says what is missing.
-        match prepared.0.limits_unavailable().filter(|_| launch.once) {
+        match prepared.prepared.limits_unavailable().filter(|_| launch.once) {
             Some(reason) => {
                 Err(LaunchError::Unsupported(format!("the limits cannot be set on this host: {reason}")))
             }
-            None => Ok(Box::new(prepared)),
+            None => {
+                let detach = launch.container.as_ref().is_some_and(|options| options.detach);
+                Ok(Box::new(PreparedProcess { detach, once: launch.once, ..prepared }))
+            }
         }
     }
 }
@@ -108,10 +112,16 @@ fn config(launch: &Launch) -> Config {
 
 fn prepare(config: Config) -> Result<PreparedProcess, LaunchError> {
     let prepared = config.prepare().map_err(|error| LaunchError::Container(error.into()))?;
-    Ok(PreparedProcess(prepared))
+    Ok(PreparedProcess { prepared, once: false, detach: false })
 }
 
-struct PreparedProcess(container_backend::Prepared);
+struct PreparedProcess {
+    prepared: container_backend::Prepared,
+    /// Whether it is one run by itself, of which nothing is measured but perhaps its start.
+    once: bool,
+    /// Whether it is left alone when it has started.
+    detach: bool,
+}
 
 impl Prepared for PreparedProcess {
     fn spawn(&self, stdio: Stdio) -> Result<Box<dyn Instance>, LaunchError> {
@@ -120,18 +130,26 @@ impl Prepared for PreparedProcess {
             stdout: stream(&stdio.stdout),
             stderr: stream(&stdio.stderr),
         };
-        let process = self.0.spawn(streams).map_err(|error| LaunchError::Container(error.into()))?;
-        let overlay = self.0.overlay_unavailable().map(|reason| {
+        let process = self.prepared.spawn(streams).map_err(|error| LaunchError::Container(error.into()))?;
+        let overlay = self.prepared.overlay_unavailable().map(|reason| {
             format!("the root is read-only, since there can be no layer of changes on this host: {reason}")
         });
         // A root that was given may hold files of others: then it matters who there is inside.
-        let maps = self.0.id_maps().filter(|_| self.0.root_is_given());
+        let maps = self.prepared.id_maps().filter(|_| self.prepared.root_is_given());
         let maps = maps.map(|maps| format!("users and groups inside: {maps}"));
-        Ok(Box::new(ProcessInstance(process, overlay.into_iter().chain(maps).collect())))
+        let mut notes: Vec<String> = overlay.into_iter().chain(maps).collect();
+        if self.detach {
+            let refused =
+                || LaunchError::Unsupported("--detach goes with no limits: somebody must remove them".into());
+            let pid = process.detach().map_err(|_process| refused())?;
+            notes.push(format!("it runs on as process {pid}"));
+            return Ok(Box::new(Detached { pid, notes }));
+        }
+        Ok(Box::new(ProcessInstance { process, notes, once: self.once }))
     }
 
     fn limitation(&self) -> Option<String> {
-        self.0.limits_unavailable().map(|reason| format!("it runs without limits: {reason}"))
+        self.prepared.limits_unavailable().map(|reason| format!("it runs without limits: {reason}"))
     }
 }
 
@@ -155,33 +173,86 @@ fn stream(given: &Option<OwnedFd>) -> Stream<'_> {
     given.as_ref().map_or(Stream::Inherit, |fd| Stream::Fd(fd.as_fd()))
 }
 
-/// An instance, and what is to be said about how it was started.
-struct ProcessInstance(Process, Vec<String>);
+/// One that runs on by itself: for us, it ends at once.
+struct Detached {
+    pid: i32,
+    notes: Vec<String>,
+}
 
-impl Instance for ProcessInstance {
-    fn phases(&mut self, start_ns: u64) -> Vec<(&'static str, u64)> {
-        self.0.timeline().phases(start_ns)
+impl Instance for Detached {
+    fn phases(&mut self, _start_ns: u64) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
 
     fn pids(&self) -> Vec<i32> {
-        vec![self.0.pid()]
+        vec![self.pid]
     }
 
     fn cgroup_bytes(&self) -> Option<u64> {
-        self.0.usage()?.memory_bytes
+        None
+    }
+
+    fn wait(&mut self, _timeout: Option<Duration>) -> Result<Option<End>, LaunchError> {
+        let gone_ns = container_backend::monotonic_ns();
+        Ok(Some(End {
+            status: Status::Exited(0),
+            ended_ns: None,
+            gone_ns,
+            notes: std::mem::take(&mut self.notes),
+        }))
+    }
+
+    fn kill(&mut self) {}
+}
+
+/// An instance, and what is to be said about how it was started.
+struct ProcessInstance {
+    process: Process,
+    notes: Vec<String>,
+    once: bool,
+}
+
+/// For how long a single run is expected to be a short one, whose end is not to wait for our code.
+const SHORT: Duration = Duration::from_millis(50);
+
+impl ProcessInstance {
+    fn wait_long(&mut self, timeout: Option<Duration>) -> Result<Option<Exit>, ProcessError> {
+        if !self.once || timeout.is_some_and(|timeout| timeout <= SHORT) {
+            return self.process.wait(timeout);
+        }
+        let exit = self.process.wait(Some(SHORT))?;
+        if exit.is_some() {
+            return Ok(exit);
+        }
+        container_backend::give_back_memory();
+        self.process.wait(timeout.map(|timeout| timeout - SHORT))
+    }
+}
+
+impl Instance for ProcessInstance {
+    fn phases(&mut self, start_ns: u64) -> Vec<(&'static str, u64)> {
+        self.process.timeline().phases(start_ns)
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        vec![self.process.pid()]
+    }
+
+    fn cgroup_bytes(&self) -> Option<u64> {
+        self.process.usage()?.memory_bytes
     }
 
     fn cgroup_peak_bytes(&self) -> Option<u64> {
-        self.0.usage()?.memory_peak_bytes
+        self.process.usage()?.memory_peak_bytes
     }
 
     fn spent(&self) -> Spent {
-        let usage = self.0.usage().unwrap_or_default();
+        let usage = self.process.usage().unwrap_or_default();
         Spent { cpu_ns: usage.cpu_ns, pids_refused: usage.pids_refused }
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<End>, LaunchError> {
-        let exit = self.0.wait(timeout).map_err(|error| LaunchError::Container(error.into()))?;
+        let exit = self.wait_long(timeout).map_err(|error| LaunchError::Container(error.into()))?;
         Ok(exit.map(|exit| End {
             status: match exit.status {
                 BackendStatus::Exited(code) => Status::Exited(code),
@@ -189,12 +260,12 @@ impl Instance for ProcessInstance {
             },
             ended_ns: None,
             gone_ns: exit.gone_ns,
-            notes: self.1.iter().cloned().chain(exit.usage.iter().flat_map(met)).collect(),
+            notes: self.notes.iter().cloned().chain(exit.usage.iter().flat_map(met)).collect(),
         }))
     }
 
     fn kill(&mut self) {
         // A failure shows when it is waited for.
-        drop(self.0.kill());
+        drop(self.process.kill());
     }
 }

@@ -78,6 +78,14 @@ int main(int argc, char **argv) {
         }
         return 0;
     }
+    if (!strcmp(act, "links")) {
+        for (int i = 2; i < argc; i++) {
+            char to[256];
+            ssize_t n = readlink(argv[i], to, sizeof to);
+            printf("%.*s\n", n < 0 ? 0 : (int)n, to);
+        }
+        return 0;
+    }
     if (!strcmp(act, "who")) {
         char name[65] = "";
         gethostname(name, sizeof name);
