@@ -43,6 +43,7 @@ Examples:
   bench-harness compare
   bench-harness compare --targets native,microvm --experiments startup --profile standard --seed 7
   bench-harness compare --workload-bin ./my-server --out /tmp/mine -- --port 8080
+  bench-harness compare --workload-bin ./new --against ./old --max-regression 5
   bench-harness compare --baseline results/before --max-regression 5 --junit gate.xml";
 
 const REPORT_HELP: &str = "\
@@ -90,7 +91,7 @@ pub struct Cli {
 pub enum Command {
     /// Measure: every target with the same bytes, in turn; leaves CSV, charts and a report
     #[command(after_help = format!("{COMPARE_HELP}\n\n{EXIT_CODES}"))]
-    Compare(CompareArgs),
+    Compare(Box<CompareArgs>),
     /// Run any static program once in a target, as if it had been called directly
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),
@@ -157,6 +158,9 @@ pub struct CompareArgs {
     /// A static program of your own as the workload
     #[arg(long, value_name = "PATH")]
     pub workload_bin: Option<PathBuf>,
+    /// The same program from before, to judge --workload-bin against: both start in turn, block by block
+    #[arg(long, value_name = "PATH", requires = "workload_bin", conflicts_with = "baseline")]
+    pub against: Option<PathBuf>,
     /// What `microvm-linux` boots
     #[command(flatten)]
     pub guest: KernelOptions,

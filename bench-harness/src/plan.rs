@@ -74,7 +74,9 @@ impl Effort {
         self.budget
             * match experiment {
                 Experiment::Startup => 2,
-                Experiment::Memory | Experiment::Density => 2,
+                Experiment::Memory => 2,
+                // Made by name only, and large numbers take their time.
+                Experiment::Density => 15,
                 Experiment::Overhead => 11,
                 // Each of its three parts by itself.
                 Experiment::Ladder => 6,

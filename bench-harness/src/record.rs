@@ -426,6 +426,9 @@ pub struct Design {
     pub pinned: Option<Placement>,
     /// Page cache of the start-ups: `warm`, `cold` or `both`.
     pub cache: String,
+    /// SHA-256 of the program from before that the other was measured in turn with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
     /// How it was made cold, where it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cold_by: Option<String>,

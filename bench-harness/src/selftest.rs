@@ -140,7 +140,7 @@ impl Findings {
                 Way::OneAfterTheOther => "one by one",
             };
             let what = if tally.injected == 0.0 {
-                "nothing: false alarms".to_owned()
+                "false alarms".to_owned()
             } else {
                 format!("{:.0} %: found", tally.injected * 100.0)
             };
@@ -165,17 +165,9 @@ impl Findings {
                 format_value(self.median_ns, "ns"),
                 effort.seed
             ),
-            head: [
-                "launches",
-                "injected",
-                "failed",
-                "share [95 %]",
-                "called better",
-                "unclear",
-                "as promised",
-            ]
-            .map(String::from)
-            .into(),
+            head: ["launches", "injected", "failed", "share [95 %]", "better", "unclear", "promise"]
+                .map(String::from)
+                .into(),
             names: 2,
             rows: self.tallies.iter().map(line).collect(),
         }

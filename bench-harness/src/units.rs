@@ -80,7 +80,8 @@ pub fn scale_for(largest: f64, unit: &str) -> Scale {
     let step = steps.iter().rev().find(|(factor, _)| size >= 0.9995 * factor).unwrap_or(&steps[0]);
     let label = match base {
         "ns" | "bytes" => format!("{}{per}", step.1),
-        _ => format!("{}{unit}", step.1),
+        _ if step.1.is_empty() || unit.is_empty() => format!("{}{unit}", step.1),
+        _ => format!("{} {unit}", step.1),
     };
     Scale { divisor: step.0, label }
 }
@@ -155,6 +156,7 @@ mod tests {
             (12_884_901_888.0, "bytes/s", "12.0 GiB/s"),
             (12_345.0, "", "12.3 k"),
             (42.0, "calls", "42.0 calls"),
+            (4_200.0, "instances/s", "4.20 k instances/s"),
             (f64::MAX, "ns", "1.80e299 s"),
             (0.000_000_1, "", "1.00e-7"),
         ] {

@@ -24,6 +24,9 @@ const PIDS: u64 = 256;
 /// What the name of a workload ends with whose program is not in the page cache when it starts.
 pub const COLD: &str = "-cold";
 
+/// What the name of a workload ends with that is the program from before.
+pub const BEFORE: &str = "-before";
+
 /// Names in the catalogue.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
@@ -181,6 +184,12 @@ impl Subject {
     /// The program's descriptor, and the arguments that follow its name.
     pub fn program_and_arguments(&self) -> (&OwnedFd, &[OsString]) {
         (&self.program, self.argv.get(1..).unwrap_or_default())
+    }
+
+    /// The program from before that is measured in turn with this one: called as it is, under a name of its own.
+    #[must_use]
+    pub fn before(&self, image: &Image) -> Self {
+        Self { name: format!("{}{BEFORE}", self.name), ..self.from_file(&image.fd) }
     }
 
     /// Whether it is one of the catalogue.

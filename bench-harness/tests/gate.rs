@@ -208,3 +208,46 @@ fn a_selftest_ends_with_a_table_of_what_was_called() {
     }
     assert!(ran.stdout.lines().all(|line| line.chars().count() <= 100), "{}", ran.stdout);
 }
+
+#[test]
+fn a_program_is_judged_against_the_one_from_before_in_turn() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let program = |name: &str, micros: u32| {
+        let path = dir.path().join(name);
+        let source = format!(
+            "#include <stdio.h>\n#include <time.h>\n\
+             int main(void) {{ struct timespec a, b; clock_gettime(CLOCK_MONOTONIC, &a); \
+             do clock_gettime(CLOCK_MONOTONIC, &b); \
+             while ((b.tv_sec - a.tv_sec) * 1000000L + (b.tv_nsec - a.tv_nsec) / 1000 < {micros}); puts(\"ready\"); }}"
+        );
+        common::compile(&source, &["-static"], &path);
+        path
+    };
+    let (old, slow) = (program("old", 0), program("slow", 20_000));
+    let compare = |new: &std::path::Path, out: &str| {
+        bench([
+            "compare".as_ref(),
+            "--targets".as_ref(),
+            "native".as_ref(),
+            "--experiments".as_ref(),
+            "startup".as_ref(),
+            "--workload-bin".as_ref(),
+            new.as_os_str(),
+            "--against".as_ref(),
+            old.as_os_str(),
+            "--out".as_ref(),
+            dir.path().join(out).as_os_str(),
+        ])
+    };
+    // Twenty milliseconds are no matter of noise; how sure it is of no difference is.
+    let ran = compare(&slow, "one");
+    assert!(ran.code == 1 && ran.stdout.contains("REGRESSED"), "{ran:?}");
+    let (info, samples) = bench_harness::store::read(&dir.path().join("one")).expect("a recording");
+    assert!(info.design.is_some_and(|design| design.against.is_some_and(|digest| digest.len() == 64)));
+    for name in ["slow", "slow-before"] {
+        assert!(samples.iter().any(|row| row.workload == name && row.value.is_some()), "{name}");
+    }
+    let ran = compare(&old, "two");
+    assert!([0, 5].contains(&ran.code) && ran.stdout.contains("Gate: "), "{ran:?}");
+    bench(["compare", "--against", "/bin/true"]).expect_code(2).expect_said(&["--workload-bin"]);
+}

@@ -9,6 +9,7 @@ use crate::cli::{GateArgs, GateOptions};
 use crate::error::HarnessError;
 use crate::gate::{self, Gate, render, same};
 use crate::record::{RunInfo, Sample};
+use crate::stats::adaptive::Layout;
 use crate::store;
 
 /// Reads both recordings, judges, prints and writes the verdict.
@@ -19,6 +20,23 @@ pub fn gate(args: &GateArgs) -> Result<u8, HarnessError> {
     let baseline = Baseline::read(&args.old)?;
     let (info, samples) = store::read(&args.new)?;
     baseline.judge(&args.new, &info, &samples, &args.options)
+}
+
+/// Judges a program against the one from before, both measured in turn in one run. The exit code is the verdict.
+pub(super) fn judge_in_turn(
+    samples: &[Sample],
+    new: &str,
+    old: &str,
+    options: &GateOptions,
+) -> Result<u8, HarnessError> {
+    let of = |name: &str| -> Vec<Sample> {
+        let own = samples.iter().filter(|sample| sample.workload == name);
+        own.map(|sample| Sample { workload: new.into(), ..sample.clone() }).collect()
+    };
+    let judged = Gate::judge_in(Layout::InTurn, &of(old), &of(new), options.allowed(), Vec::new());
+    print(&render::for_terminal(&judged, super::width()))?;
+    write(&judged, options)?;
+    Ok(judged.exit_code())
 }
 
 /// The recording from before.

@@ -302,6 +302,10 @@ fn point(place: &Place, number: u32, instances: &[Running]) -> Vec<Sample> {
     }
     let pss = if instances.is_empty() { Some(0) } else { resident(instances).map(|all| all.pss) };
     rows.extend(pss.map(|bytes| place.row(metric::PSS_TOTAL, "bytes", number, value(bytes))));
+    if instances.is_empty() {
+        // Whether there will be groups is not known yet.
+        return rows;
+    }
     let charged: Option<u64> = instances.iter().map(|running| running.instance.cgroup_bytes()).sum();
     // Where one of them has no group there is no sum.
     rows.extend(charged.map(|bytes| place.row(metric::CGROUP_TOTAL, "bytes", number, value(bytes))));

@@ -111,11 +111,12 @@ pub(super) fn measure_in(
     Ok(learned)
 }
 
-/// Makes the experiment with a program of the user's own, where that speaks the protocol.
+/// Makes the experiment with a program of the user's own, and with it from before, where the first speaks the protocol.
 ///
 /// # Errors
 /// Where it ends before its plan does; single failures are rows.
-pub fn measure_user(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+pub fn measure_user(bench: &mut Bench<'_>, subjects: &[&Subject]) -> Result<(), Stop> {
+    let Some(&subject) = subjects.first() else { return Ok(()) };
     let Some(baseline) = bench.participants.first() else { return Ok(()) };
     let mut station = Station::new(bench, baseline, subject);
     let seen = match station.usable() {
@@ -124,7 +125,8 @@ pub fn measure_user(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop
     };
     let why = match station.note(seen)? {
         Ok(seen) if !repetitions(&seen).is_empty() => {
-            let mut cells = vec![cell(bench, Experiment::Overhead, subject.clone(), None)?];
+            let cells = subjects.iter().map(|&one| cell(bench, Experiment::Overhead, one.clone(), None));
+            let mut cells = cells.collect::<Result<Vec<_>, Stop>>()?;
             return blocks(bench, Experiment::Overhead, &mut cells);
         }
         Ok(_) => "it prints no `begin` and `end` marks, so there is no window to measure".to_owned(),

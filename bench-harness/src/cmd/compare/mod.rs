@@ -34,9 +34,9 @@ use select::Selection;
 /// Where nothing could be measured at all. Failures of single targets and workloads are rows of the recording and an
 /// exit code.
 pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
-    if args.baseline.is_none() && args.gate.any() {
+    if args.baseline.is_none() && args.against.is_none() && args.gate.any() {
         return Err(HarnessError::Usage(
-            "--max-regression, --force, --junit and --markdown say how to judge against --baseline DIR; give that, too"
+            "--max-regression, --force, --junit and --markdown say how to judge against --baseline DIR or --against PATH; give one of these, too"
                 .into(),
         ));
     }
@@ -97,12 +97,16 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
         return Ok(HOST);
     }
     drop(reported?);
-    let verdict = match &baseline {
-        Some(baseline) => {
+    let verdict = match (&baseline, &selection.before) {
+        (Some(baseline), _) => {
             print("\n")?;
             baseline.judge(&dir, &info, &samples, &args.gate)?
         }
-        None => DONE,
+        (None, Some((before, _))) => {
+            print("\n")?;
+            super::gate::judge_in_turn(&samples, &selection.startup.name, &before.name, &args.gate)?
+        }
+        (None, None) => DONE,
     };
     let failed = samples.iter().filter(|sample| sample.status == crate::record::Status::Failed).count();
     if failed > 0 {
@@ -154,7 +158,10 @@ fn measure(
                 crate::experiment::neighbours::measure(&mut bench, &selection.image, &selection.victims)?;
             }
             (Experiment::Overhead, Some(user)) => {
-                crate::experiment::overhead::measure_user(&mut bench, user)?;
+                let subjects: Vec<_> = std::iter::once(user)
+                    .chain(selection.before.iter().map(|(subject, _)| subject))
+                    .collect();
+                crate::experiment::overhead::measure_user(&mut bench, &subjects)?;
             }
             (Experiment::Overhead, None) => {
                 let learned =
@@ -230,6 +237,7 @@ fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
         design: Some(Design {
             concurrency: args.concurrency,
             pinned: None,
+            against: selection.before.as_ref().map(|(_, digest)| digest.clone()),
             cache: args.cache.name().into(),
             cold_by: selection
                 .cold_in

@@ -34,6 +34,8 @@ pub(super) struct Selection {
     pub(super) startups: Vec<Subject>,
     /// How far the experiment density goes, where it is made.
     pub(super) density: Option<density::Limits>,
+    /// The program from before, and its digest.
+    pub(super) before: Option<(Subject, String)>,
     /// Where the copy is that is made cold.
     pub(super) cold_in: Option<PathBuf>,
     /// What the memory experiment launches.
@@ -92,7 +94,9 @@ impl Selection {
         }
         let density =
             is_dense.then(|| density::Limits::checked(args.density, args.density_budget)).transpose()?;
-        let (startups, cold_in) = startups(&startup, args.cache)?;
+        let (mut startups, cold_in) = startups(&startup, args.cache)?;
+        let before = before(args, mem_mib, &startup)?;
+        startups.extend(before.iter().map(|(subject, _)| subject.clone()));
         let kinds = chosen(&args.targets, &TargetKind::ALL);
         Ok(Self {
             participants,
@@ -100,6 +104,7 @@ impl Selection {
             experiments,
             kinds,
             startups,
+            before,
             density,
             cold_in,
             workloads,
@@ -161,6 +166,22 @@ impl Selection {
             .map(|reason| Warning::NoCgroup { reason })
             .collect()
     }
+}
+
+/// The program that the user's own is judged against.
+fn before(
+    args: &CompareArgs,
+    mem_mib: u64,
+    startup: &Subject,
+) -> Result<Option<(Subject, String)>, HarnessError> {
+    let Some(path) = &args.against else { return Ok(None) };
+    if args.cache != Cache::Warm {
+        return Err(HarnessError::Usage(
+            "--against compares two programs, --cache two ways of starting one; give one of the two".into(),
+        ));
+    }
+    let image = Image::of_file(path, mem_mib)?;
+    Ok(Some((startup.before(&image), image.digest)))
 }
 
 /// What the start-up experiment launches, and where the copy of the program is that is made cold.
