@@ -47,7 +47,7 @@ static ALL: [Aggressor; 6] = [
         calls: &["clock_gettime", "poll"],
     },
     Aggressor {
-        name: "memory-bandwidth",
+        name: "bandwidth",
         summary: "copies memory, far more than any cache holds, one for each CPU",
         one_a_cpu: true,
         forks: false,

@@ -62,7 +62,7 @@ fn aggressors_say_what_they_used_and_it_is_within_their_limits() {
         assert!(number("operations") > 0, "{}: {seen:?}", aggressor.name);
         assert!(number("used") <= BYTES && number("processes") <= PROCESSES, "{}: {seen:?}", aggressor.name);
         match aggressor.name {
-            "memory" | "memory-bandwidth" | "page-cache" => assert!(number("used") > BYTES / 2, "{seen:?}"),
+            "memory" | "bandwidth" | "page-cache" => assert!(number("used") > BYTES / 2, "{seen:?}"),
             "fork" => assert_eq!(number("processes"), PROCESSES, "{seen:?}"),
             _ => {}
         }

@@ -14,7 +14,7 @@ use workload_program::sys::{self, now_ns};
 use workload_program::work::filled;
 
 /// The kinds, in the order in which they are listed.
-pub const KINDS: [&str; 6] = ["cpu", "memory-bandwidth", "memory", "fork", "syscall", "page-cache"];
+pub const KINDS: [&str; 6] = ["cpu", "bandwidth", "memory", "fork", "syscall", "page-cache"];
 
 /// Between two looks at standard input.
 const TURN_NS: u64 = 5_000_000;
@@ -92,7 +92,7 @@ fn prepare(kind: &str, limits: Limits) -> Result<Turn, String> {
             });
             core::hint::black_box(sum);
         }),
-        "memory-bandwidth" => {
+        "bandwidth" => {
             let count = limits.bytes / 2 / size_of::<u64>();
             let (mut from, mut to) = (
                 filled(count, 1_u64).map_err(|error| words(&error))?,
@@ -323,7 +323,7 @@ mod tests {
     fn aggressors_use_what_they_may_and_no_more() {
         let limits = Limits { bytes: 16 * MIB, processes: 1 };
         // The others set limits of the whole process, or make processes: tests/aggressors.rs runs them as they are.
-        let used = after_turns("memory-bandwidth", limits);
+        let used = after_turns("bandwidth", limits);
         assert_eq!(used.bytes, 16 * MIB);
         for kind in ["cpu", "syscall"] {
             let used = after_turns(kind, limits);
