@@ -79,6 +79,8 @@ impl Tracer {
             ("buffer_size_kb", &BUFFER_KIB.to_string()),
             ("options/function-fork", "1"),
             ("options/record-tgid", "1"),
+            // Process groups are written down only while some event is on; this one is rare.
+            ("events/sched/sched_process_fork/enable", "1"),
             ("set_ftrace_pid", &std::process::id().to_string()),
             ("current_tracer", "function"),
         ] {

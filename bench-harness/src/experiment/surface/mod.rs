@@ -193,6 +193,10 @@ fn reached(cell: &Cell, place: &Place, seen: &functions::Reached, judged: Result
     if let Err(why) = judged {
         return vec![place.failed(metric::FUNCTIONS, "functions", why)];
     }
+    if seen.functions.is_empty() {
+        let why = "the function tracer saw nothing of it".to_owned();
+        return vec![place.failed(metric::FUNCTIONS, "functions", why)];
+    }
     let mut row = place.row(metric::FUNCTIONS, "functions", 0, crate::stats::count(seen.functions.len()));
     if seen.lost > 0 {
         row.detail = format!("at least: {} entries were lost", seen.lost);
