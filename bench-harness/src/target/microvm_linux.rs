@@ -70,6 +70,23 @@ fn find_in(cache: &Path) -> Option<PathBuf> {
     NAMES.iter().map(|name| cache.join(name)).find(|path| path.is_file())
 }
 
+/// The version that a kernel names in itself: a bzImage in a text at 0x200 + the number at 0x20e
+/// (Documentation/arch/x86/boot.rst), a vmlinux in its `linux_banner`.
+fn version_in(kernel: &[u8]) -> Option<String> {
+    const BANNER: &[u8] = b"Linux version ";
+    let text = if kernel.get(0x202..0x206) == Some(b"HdrS") {
+        let at = u16::from_le_bytes(kernel.get(0x20e..0x210)?.try_into().ok()?);
+        kernel.get(usize::from(at) + 0x200..)?
+    } else {
+        let at = kernel.windows(BANNER.len()).position(|window| window == BANNER)?;
+        kernel.get(at + BANNER.len()..)?
+    };
+    // One word, and not a long one: the file is a stranger's.
+    let word: String =
+        text.iter().take(64).map_while(|b| b.is_ascii_graphic().then_some(char::from(*b))).collect();
+    (!word.is_empty()).then_some(word)
+}
+
 impl Options {
     fn kernel(&self) -> Option<PathBuf> {
         self.kernel.clone().or_else(|| find_in(&cache()?))
@@ -83,6 +100,7 @@ impl Options {
         std::fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).ok()?;
         let version = std::fs::read_to_string(path.with_file_name("version")).ok();
         let version = version.map(|text| text.trim().to_owned()).filter(|_| self.kernel.is_none());
+        let version = version.or_else(|| version_in(&bytes));
         Some(Kernel { version, digest: crate::sealed::digest(&bytes) })
     }
 }
@@ -187,6 +205,21 @@ mod tests {
             std::fs::write(&path, "kernel").unwrap();
             assert_eq!(find_in(cache.path()), Some(path));
         }
+    }
+
+    #[test]
+    fn a_kernel_names_its_version_itself() {
+        let mut bzimage = vec![0; 0x400];
+        bzimage[0x202..0x206].copy_from_slice(b"HdrS");
+        bzimage[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
+        bzimage[0x300..0x30c].copy_from_slice(b"6.1.0-56 (x)");
+        assert_eq!(version_in(&bzimage).as_deref(), Some("6.1.0-56"));
+        assert_eq!(
+            version_in(b"\x7fELF ... Linux version 6.12.117 (guest@guest)").as_deref(),
+            Some("6.12.117")
+        );
+        bzimage[0x20e..0x210].copy_from_slice(&u16::MAX.to_le_bytes());
+        assert_eq!((version_in(&bzimage), version_in(b"neither")), (None, None));
     }
 
     #[test]

@@ -110,8 +110,10 @@ fn reserve(vm: &LinuxVm) -> Result<Vec<(u64, u64, *mut u8)>, Failure> {
     let mut parts = layout::ram(vm.memory);
     parts.insert(1, (MAILBOX_GPA, MAILBOX_SIZE));
     let one = |(gpa, size): (u64, u64)| {
-        let raw = map(ptr::null_mut(), size + ALIGN, READ_WRITE, ANONYMOUS, None)?;
-        let pad = raw.align_offset(usize::try_from(ALIGN).map_err(io::Error::other)?);
+        // One large page for the mailbox would be most of what a monitor takes beyond the guest's RAM.
+        let align = if size < ALIGN { layout::PAGE } else { ALIGN };
+        let raw = map(ptr::null_mut(), size + align, READ_WRITE, ANONYMOUS, None)?;
+        let pad = raw.align_offset(usize::try_from(align).map_err(io::Error::other)?);
         Ok((gpa, size, raw.wrapping_add(pad)))
     };
     parts.into_iter().map(one).collect::<io::Result<_>>().map_err(at(Step::MapMemory))

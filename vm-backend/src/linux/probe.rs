@@ -104,7 +104,9 @@ impl Ring0 {
     /// # Errors
     /// Why not, in words for the user.
     pub fn supports_linux(&self) -> Result<(), Unsupported> {
-        if self.is_native() && self.missing.is_empty() { Ok(()) } else { Err(Unsupported(self.clone())) }
+        // Where the processor has VMX or SVM, a low rate says that it is busy, or software itself: no reason against Linux.
+        let runs = self.is_native() || self.kind != Virtualisation::Pvm;
+        if runs && self.missing.is_empty() { Ok(()) } else { Err(Unsupported(self.clone())) }
     }
 }
 
@@ -130,7 +132,7 @@ pub struct Unsupported(Ring0);
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ring0 { rate, missing, .. } = &self.0;
-        if self.0.is_native() {
+        if self.0.is_native() || (self.0.kind != Virtualisation::Pvm && !missing.is_empty()) {
             write!(f, "this host's KVM does not run {} in guest kernel code", missing.join(", "))?;
         } else {
             write!(
@@ -271,6 +273,14 @@ mod tests {
             "this host's KVM emulates guest kernel code at 1.9 million instructions a second; a Linux guest needs VMX, \
              SVM or a PVM-aware kernel"
         );
+    }
+
+    #[test]
+    fn a_slow_processor_with_vmx_or_svm_is_slow_and_no_reason() {
+        let slow = |missing: &[&'static str]| Ring0 { kind: Virtualisation::Svm, ..found(1.2, missing) };
+        assert_eq!(slow(&[]).supports_linux(), Ok(()));
+        let error = slow(&["xrstor"]).supports_linux().unwrap_err().to_string();
+        assert!(error.contains("does not run xrstor"), "{error}");
     }
 
     #[test]

@@ -33,10 +33,17 @@ fn failure(code: &[u8]) -> Option<String> {
     Some(error.to_string())
 }
 
-/// Watches one that does not end, and ends it; the exits until then.
-fn watched(code: &[u8]) -> Option<u64> {
+/// Watches one that does not end, at least until it has left the machine so often, and ends it; the exits until then.
+fn watched(code: &[u8], least: u64) -> Option<u64> {
     let mut monitor = start(code)?;
-    assert!(monitor.wait(Some(WATCHED)).expect("no failure").is_none(), "it ended");
+    let begun = Instant::now();
+    loop {
+        assert!(monitor.wait(Some(WATCHED)).expect("no failure").is_none(), "it ended");
+        // A busy host, or one whose processor is software, may take its time.
+        if monitor.exits().total() >= least || begun.elapsed() > Duration::from_secs(20) {
+            break;
+        }
+    }
     let (exits, pid) = (monitor.exits().total(), monitor.pid());
     let begun = Instant::now();
     drop(monitor);
@@ -65,7 +72,7 @@ fn every_kind_of_reset_is_an_end_so_that_no_guest_reboots_for_ever() {
 fn a_guest_that_hangs_is_ended_with_its_monitor() {
     // cli; hlt; and jmp to itself.
     for code in [&[0xfa, 0xf4][..], &[0xeb, 0xfe]] {
-        let Some(exits) = watched(code) else { return };
+        let Some(exits) = watched(code, 0) else { return };
         assert!(exits < 100, "{exits}");
     }
 }
@@ -74,7 +81,9 @@ fn a_guest_that_hangs_is_ended_with_its_monitor() {
 fn a_flood_of_marks_changes_nothing_and_ends_with_the_monitor() {
     // mov dx, 0x5e0; again: mov al, N; out dx, al; jmp again
     for mark in [1, 2, 3, 4, 99] {
-        let Some(exits) = watched(&[0x66, 0xba, 0xe0, 0x05, 0xb0, mark, 0xee, 0xeb, 0xfb]) else { return };
+        let Some(exits) = watched(&[0x66, 0xba, 0xe0, 0x05, 0xb0, mark, 0xee, 0xeb, 0xfb], 11) else {
+            return;
+        };
         assert!(exits > 10, "{mark}: {exits}");
     }
 }
@@ -94,7 +103,10 @@ fn marks_of_an_end_that_never_was_are_taken_at_their_word() {
 fn a_flood_on_the_console_keeps_its_end_only() {
     // mov dx, 0x3f8; mov al, 'x'; again: out dx, al; jmp again
     let Some(mut monitor) = start(&[0x66, 0xba, 0xf8, 0x03, 0xb0, b'x', 0xee, 0xeb, 0xfd]) else { return };
-    assert!(monitor.wait(Some(WATCHED)).expect("no failure").is_none());
+    let begun = Instant::now();
+    while monitor.exits().total() < 20 && begun.elapsed() < Duration::from_secs(20) {
+        assert!(monitor.wait(Some(WATCHED)).expect("no failure").is_none());
+    }
     let log = monitor.kernel_log().expect("a log");
     assert!(log.len() <= 32 << 10 && log.len() > 10, "{}", log.len());
     assert!(log.bytes().all(|b| b == b'x'));
