@@ -201,8 +201,11 @@ impl Cell {
         self.common_slope().map(|found| found.slope).or_else(|| describe::median(&self.launches()))
     }
 
+    /// Whether there is no figure and no reason for its absence either. A curve of one point has no slope: so a target without
+    /// a cgroup, for which only the nothing of no instance was read.
     fn says_nothing(&self) -> bool {
-        self.values.is_empty() && self.curves.is_empty() && self.failed.is_empty() && !self.skipped
+        let no_curve = self.curves.values().all(|curve| curve.len() < 2);
+        self.values.is_empty() && no_curve && self.failed.is_empty() && !self.skipped
     }
 }
 

@@ -73,6 +73,8 @@ pub fn scale_for(largest: f64, unit: &str) -> Scale {
     let steps = match base {
         "ns" => TIME,
         "bytes" => MEMORY,
+        // Things are counted as they are: 61078 instances, and no kinstances.
+        _ if is_noun(unit) => &COUNT[..1],
         _ => COUNT,
     };
     let size = largest.abs();
@@ -84,6 +86,11 @@ pub fn scale_for(largest: f64, unit: &str) -> Scale {
         _ => format!("{} {unit}", step.1),
     };
     Scale { divisor: step.0, label }
+}
+
+/// Whether a unit names things that are counted: `calls`, `instances`.
+fn is_noun(unit: &str) -> bool {
+    !unit.is_empty() && !unit.contains('/') && !matches!(unit, "ns" | "bytes")
 }
 
 /// Three significant digits: `0.0123`, `1.23`, `12.3`, `123`, `12300`; with an exponent only far from 1.
@@ -108,7 +115,10 @@ pub fn significant(value: f64) -> String {
 /// A value of a unit of `samples.csv`, as people read it: `1.23 ms`, `4.50 MiB`, `3.21 ns/op`.
 pub fn format_value(value: f64, unit: &str) -> String {
     let scale = scale_for(value, unit);
-    let number = significant(value / scale.divisor);
+    let number = match significant(value / scale.divisor) {
+        _ if is_noun(unit) && value.fract() == 0.0 && value.abs() < 1e6 => format!("{value:.0}"),
+        number => number,
+    };
     if scale.label.is_empty() { number } else { format!("{number} {}", scale.label) }
 }
 
@@ -155,7 +165,9 @@ mod tests {
             (3.214, "ns/op", "3.21 ns/op"),
             (12_884_901_888.0, "bytes/s", "12.0 GiB/s"),
             (12_345.0, "", "12.3 k"),
-            (42.0, "calls", "42.0 calls"),
+            (42.0, "calls", "42 calls"),
+            (4.25, "calls", "4.25 calls"),
+            (61_078.4, "instances", "61078 instances"),
             (4_200.0, "instances/s", "4.20 k instances/s"),
             (f64::MAX, "ns", "1.80e299 s"),
             (0.000_000_1, "", "1.00e-7"),
