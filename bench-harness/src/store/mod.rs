@@ -11,7 +11,7 @@ mod error;
 mod read;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 pub use error::StoreError;
@@ -115,6 +115,7 @@ impl Recording {
         }
         let part = dir.join(SAMPLES_PART);
         let file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create_new(true)
             .open(&part)
@@ -156,6 +157,21 @@ impl Recording {
         })
         .map_err(StoreError::Encode)?;
         self.write_whole(&bytes)
+    }
+
+    /// All samples so far, from the disk.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be read back, or is not what was written.
+    pub fn samples(&mut self) -> Result<Vec<Sample>, StoreError> {
+        let mut bytes = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| (&self.file).take(self.whole).read_to_end(&mut bytes))
+            .and_then(|_| self.file.seek(SeekFrom::Start(self.whole)))
+            .map_err(|source| StoreError::Read { path: self.part.clone(), source })?;
+        read::parse(&self.part, &bytes, &self.run_id)
     }
 
     /// Gives the files their final names and returns the folder.

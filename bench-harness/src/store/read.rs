@@ -61,7 +61,7 @@ fn read_run(path: &Path) -> Result<Option<RunInfo>, StoreError> {
     }
 }
 
-fn parse(path: &Path, bytes: &[u8], run_id: &str) -> Result<Vec<Sample>, StoreError> {
+pub(super) fn parse(path: &Path, bytes: &[u8], run_id: &str) -> Result<Vec<Sample>, StoreError> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes);
     let mut records = reader.records();
     let header = |problem| StoreError::Header { path: path.to_owned(), problem };

@@ -127,14 +127,15 @@ impl Memory {
     /// one by one at 7 us each, but eight at once where the host could write to them. A copy costs 2 us.
     fn copy_start_of_code(&self, layout: &Layout, image: &Image) {
         const RELOCATIONS: u64 = GROUP;
-        const CODE: u64 = 4 * GROUP;
+        // A static glibc program runs through some 45 KiB of functions before `main`, with what lies between them 25 pages.
+        const CODE: u64 = 25 * PAGE;
         let first = image.segments.first().map_or(0, |s| s.va);
         for (from, len) in [(first, RELOCATIONS), (image.entry, CODE)] {
             let Some(s) = image.segments.iter().find(|s| (s.va..s.va + s.file_size).contains(&from)) else {
                 continue;
             };
             let start = start_of_group(image, from);
-            let end = ((from & !(GROUP - 1)) + len).min((s.va + s.file_size) & !(PAGE - 1));
+            let end = ((from & !(PAGE - 1)) + len).min((s.va + s.file_size) & !(PAGE - 1));
             if start < end {
                 self.populate(layout.window_to_gpa(start), end - start);
             }

@@ -1,4 +1,7 @@
-//! Where the rows of a run go: to the disk at once, and into memory for the report.
+//! Where the rows of a run go: to the disk at once, and from there into the report.
+//!
+//! They are not kept in memory meanwhile. A virtual machine's monitor begins as a fork of this process, which copies the
+//! entry of every page: a heap that grows with the run would make every start slower than the one before.
 
 use std::collections::BTreeMap;
 
@@ -12,39 +15,41 @@ use crate::warning::Warning;
 /// wake between two launches.
 const BATCH: usize = 64;
 
-/// A recording and a copy of what is in it.
+/// A recording, and what is not in it yet.
 pub(super) struct Keeper {
     recording: Recording,
-    samples: Vec<Sample>,
-    written: usize,
+    waiting: Vec<Sample>,
 }
 
 impl Keeper {
     pub(super) fn new(recording: Recording) -> Self {
-        Self { recording, samples: Vec::new(), written: 0 }
+        Self { recording, waiting: Vec::new() }
     }
 
     fn write(&mut self) -> Result<(), crate::store::StoreError> {
-        self.recording.append(&self.samples[self.written..])?;
-        self.written = self.samples.len();
+        self.recording.append(&self.waiting)?;
+        self.waiting.clear();
         Ok(())
     }
 
-    /// Completes the recording. The samples are returned in any case; those that could not be written are not among
-    /// them: a report shall say nothing that the recording does not hold.
+    /// Completes the recording. The samples are returned in any case, as far as they are written: a report shall say
+    /// nothing that the recording does not hold.
     pub(super) fn finish(mut self, info: &mut RunInfo) -> (Vec<Sample>, Result<(), HarnessError>) {
         let written = self.write();
-        self.samples.truncate(self.written);
-        info.warnings.extend(disagreements(&self.samples));
-        let finished = written.and_then(|()| self.recording.finish(info).map(drop));
-        (self.samples, finished.map_err(HarnessError::from))
+        let (samples, read) = match self.recording.samples() {
+            Ok(samples) => (samples, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        info.warnings.extend(disagreements(&samples));
+        let finished = written.and(read).and_then(|()| self.recording.finish(info).map(drop));
+        (samples, finished.map_err(HarnessError::from))
     }
 }
 
 impl Sink for Keeper {
     fn keep(&mut self, mut rows: Vec<Sample>) -> Result<(), Stop> {
-        self.samples.append(&mut rows);
-        if self.samples.len() - self.written >= BATCH {
+        self.waiting.append(&mut rows);
+        if self.waiting.len() >= BATCH {
             self.write().map_err(|error| Stop::Sink(error.into()))?;
         }
         Ok(())
