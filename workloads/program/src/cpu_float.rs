@@ -77,7 +77,7 @@ const fn place(row: usize, column: usize) -> usize {
     (row / BLOCK * BLOCKS + column / BLOCK) * AREA + row % BLOCK * BLOCK + column % BLOCK
 }
 
-/// `product` = `left` times `right`, all of them [`SIZE`] x [`SIZE`] and stored as [`place`] says.
+/// `product` = `left` times `right`, all of them [`SIZE`] x [`SIZE`] and stored block by block.
 #[inline(never)]
 pub fn multiply(left: &[f64], right: &[f64], product: &mut [f64]) {
     product.fill(0.0);
