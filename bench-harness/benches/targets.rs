@@ -96,7 +96,7 @@ fn iterations(observer: &mut Observer, image: &Image, workload: &'static Workloa
 
 fn overhead(criterion: &mut Criterion) {
     let (image, mut observer) = (image(), observer());
-    for workload in workloads::catalogue::all().iter().filter(|workload| workload.name != "noop") {
+    for workload in workloads::catalogue::usual().filter(|workload| workload.name != "noop") {
         let iters = iterations(&mut observer, &image, workload);
         let mut group = criterion.benchmark_group(format!("overhead/{}", workload.name));
         group
