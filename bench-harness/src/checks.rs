@@ -79,25 +79,9 @@ fn topics(samples: &[Sample]) -> BTreeSet<(&str, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Status;
 
     fn launches(values: impl Iterator<Item = f64>) -> Vec<Sample> {
-        (0_u32..)
-            .zip(values)
-            .map(|(block, value)| Sample {
-                experiment: "startup".into(),
-                target: "native".into(),
-                workload: "noop".into(),
-                metric: metric::READY.into(),
-                unit: "ns".into(),
-                block,
-                order: 0,
-                iteration: 0,
-                value: Some(value),
-                status: Status::Ok,
-                detail: String::new(),
-            })
-            .collect()
+        (0_u32..).zip(values).map(|(block, value)| Sample::ready("native", block, value)).collect()
     }
 
     /// Noise without order: the fractions of the multiples of the golden ratio, shuffled by squaring.

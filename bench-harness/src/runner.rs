@@ -15,14 +15,18 @@ use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Whence, ftruncate, lseek, pipe2, read, write};
-use workloads::protocol::{Line, Parser};
+
+mod failure;
+mod observed;
+
+pub use failure::LaunchFailure;
+use failure::observe;
+pub use observed::{Observed, phases_until_ready};
 
 use crate::clock::now_ns;
-use crate::cold::ColdError;
-use crate::error::chain;
 use crate::pinning::Pinning;
 use crate::signals::Interrupts;
-use crate::target::{End, Instance, LaunchError, Prepared, Status, Stdio};
+use crate::target::{End, Instance, Prepared, Stdio};
 
 /// Output that one launch may print; more is a failure of the workload, and ends it.
 pub const OUTPUT_LIMIT: usize = 1 << 20;
@@ -37,158 +41,6 @@ const STDERR_QUOTE: usize = 200;
 /// Longest time to wait for an instance that was killed. Nothing is faster than SIGKILL; a process that is stuck in the
 /// kernel must not take the whole run with it.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why a launch gave no result.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LaunchFailure {
-    /// It did not start.
-    #[error("cannot be started: {}", chain(.0))]
-    Start(#[source] LaunchError),
-    /// Pipes, polls, reads of ours.
-    #[error("cannot be observed: {step}: {source}")]
-    Observe {
-        /// What was tried.
-        step: &'static str,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
-    /// Its end could not be learned.
-    #[error("its end cannot be learned: {}", chain(.0))]
-    End(#[source] LaunchError),
-    /// Longer than the limit.
-    #[error("still running after {} s, ended", .0.as_secs_f64())]
-    Timeout(Duration),
-    /// It was killed and is still there.
-    #[error("killed, and still there after {} s", KILL_TIMEOUT.as_secs())]
-    Unkillable,
-    /// More output than anything sane.
-    #[error("floods its output: more than {} KiB, ended", OUTPUT_LIMIT >> 10)]
-    Flood,
-    /// Ended without a byte.
-    #[error("printed nothing before it {status}{stderr}")]
-    Silent {
-        /// How it ended.
-        status: Status,
-        /// What it said on standard error, with a separator, or nothing.
-        stderr: String,
-    },
-    /// Ended otherwise than with 0.
-    #[error("{status}{stderr}")]
-    Ended {
-        /// How it ended.
-        status: Status,
-        /// What it said on standard error, with a separator, or nothing.
-        stderr: String,
-    },
-    /// What was to run beside it does not do what it should.
-    #[error("the aggressor {0}")]
-    Aggressor(String),
-    /// Its lines are not the protocol's.
-    #[error("breaks the protocol: {0}")]
-    Protocol(String),
-    /// Its bytes stay in the page cache.
-    #[error("cannot be started cold: {}", chain(.0))]
-    Warm(#[source] ColdError),
-    /// A signal came to us.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-fn observe(step: &'static str) -> impl Fn(Errno) -> LaunchFailure {
-    move |errno| LaunchFailure::Observe { step, source: errno.into() }
-}
-
-/// What was seen of one launch, from start to nothing being left.
-#[derive(Debug)]
-pub struct Observed {
-    /// Immediately before the target was asked to start.
-    pub start_ns: u64,
-    /// When the first byte of output was seen.
-    pub ready_ns: Option<u64>,
-    /// When the end of its output was seen.
-    pub eof_ns: u64,
-    /// Consecutive named phases of the start; where there was output, they add up to `ready_ns - start_ns`.
-    pub phases: Vec<(&'static str, u64)>,
-    /// Its end.
-    pub end: End,
-    /// All its output.
-    pub output: Vec<u8>,
-    /// How much of `output` had arrived, and when, for each time that some arrived.
-    pub arrivals: Vec<(usize, u64)>,
-    /// What it said on standard error, with a separator, or nothing.
-    pub stderr: String,
-}
-
-impl Observed {
-    /// The launch, where it ended with 0; else the failure.
-    ///
-    /// # Errors
-    /// [`LaunchFailure::Ended`].
-    pub fn success(self) -> Result<Self, LaunchFailure> {
-        match self.end.status {
-            Status::Exited(0) => Ok(self),
-            status => Err(LaunchFailure::Ended { status, stderr: self.stderr }),
-        }
-    }
-
-    /// From the start to the first byte of output; 0 where there was none.
-    #[must_use]
-    pub fn ready(&self) -> u64 {
-        self.ready_ns.map_or(0, |ready| ready.saturating_sub(self.start_ns))
-    }
-
-    /// From the start to nothing being left.
-    #[must_use]
-    pub fn exit(&self) -> u64 {
-        self.end.gone_ns.saturating_sub(self.start_ns)
-    }
-
-    /// The lines of the output, each with the instant at which its end was seen.
-    pub fn for_each_line(&self, mut sink: impl FnMut(u64, Line<'_>)) {
-        let mut parser = Parser::new();
-        let mut from = 0;
-        for &(to, at) in &self.arrivals {
-            parser.push(self.output.get(from..to).unwrap_or_default(), |line| sink(at, line));
-            from = to;
-        }
-        if let Some(line) = parser.finish() {
-            sink(self.eof_ns, line);
-        }
-    }
-
-    /// The workload's end: as the target saw it, else the end of its output.
-    #[must_use]
-    pub fn ended_ns(&self) -> u64 {
-        self.end.ended_ns.unwrap_or(self.eof_ns)
-    }
-}
-
-/// The phases of a start with `last`, what was left until the first byte was seen: they add up to `ready` exactly.
-///
-/// Where a target's own instants reach past that byte (it noted them after handing the byte on), the phases are cut there.
-#[must_use]
-pub fn phases_until_ready(
-    phases: Vec<(&'static str, u64)>,
-    last: &'static str,
-    ready: u64,
-) -> Vec<(&'static str, u64)> {
-    let mut left = ready;
-    let mut cut: Vec<(&'static str, u64)> = phases
-        .into_iter()
-        .map(|(name, length)| {
-            let length = length.min(left);
-            left -= length;
-            (name, length)
-        })
-        .collect();
-    match cut.last_mut() {
-        Some((name, length)) if *name == last => *length += left,
-        _ => cut.push((last, left)),
-    }
-    cut
-}
 
 /// An instance that is past its first output and was not ended.
 pub struct Running {
@@ -551,16 +403,6 @@ fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn phases_add_up_to_ready_whatever_they_are() {
-        let whole = phases_until_ready(vec![("clone", 10), ("exec", 20)], "ready", 50);
-        assert_eq!(whole, [("clone", 10), ("exec", 20), ("ready", 20)]);
-        let late = phases_until_ready(vec![("clone", 10), ("exec", 90), ("more", 5)], "ready", 50);
-        assert_eq!(late, [("clone", 10), ("exec", 40), ("more", 0), ("ready", 0)]);
-        assert_eq!(phases_until_ready(vec![], "ready", 9), [("ready", 9)]);
-        assert_eq!(phases_until_ready(vec![("guest_ready", 4)], "guest_ready", 9), [("guest_ready", 9)]);
-    }
 
     #[test]
     fn observing_costs_microseconds() {

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::experiment::Experiment;
 use crate::gate::{Gate, Outcome};
 use crate::plan;
-use crate::record::{Sample, Status, metric};
+use crate::record::Sample;
 use crate::report::table::Table;
 use crate::runner::{LaunchFailure, Observer};
 use crate::stats::adaptive::Layout;
@@ -243,22 +243,7 @@ fn judge(way: Way, old: &[f64], new: &[f64]) -> Outcome {
 }
 
 fn samples(launches: &[f64]) -> Vec<Sample> {
-    (0_u32..)
-        .zip(launches)
-        .map(|(block, &value)| Sample {
-            experiment: Experiment::Startup.name().into(),
-            target: "itself".into(),
-            workload: "noop".into(),
-            metric: metric::READY.into(),
-            unit: "ns".into(),
-            block,
-            order: 0,
-            iteration: 0,
-            value: Some(value),
-            status: Status::Ok,
-            detail: String::new(),
-        })
-        .collect()
+    (0_u32..).zip(launches).map(|(block, &value)| Sample::ready("itself", block, value)).collect()
 }
 
 struct Measuring<'a> {

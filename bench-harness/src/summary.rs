@@ -77,7 +77,7 @@ impl fmt::Display for Verdict {
 }
 
 /// One row of `summary.csv`. A figure that the launches are too few for is `None`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SummaryRow {
     /// As in [`Sample`].
     pub experiment: String,
@@ -328,16 +328,9 @@ fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&Cell>, seed
         ci95: cell
             .common_slope()
             .map_or_else(|| order::interval_of_sorted(&sorted, 0.5), |found| found.interval),
-        baseline: None,
-        ratio: None,
-        ratio_ci95: None,
-        shift: None,
-        shift_ci95: None,
-        p_value: None,
-        p_holm: None,
         outliers: outliers::count_outside(&launches).0,
-        verdict: None,
         reason: cell.reason.clone(),
+        ..SummaryRow::default()
     };
     if launches.is_empty() {
         row.verdict = Some(if cell.failed.is_empty() { Verdict::Skipped } else { Verdict::Failed });

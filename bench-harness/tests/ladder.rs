@@ -6,8 +6,8 @@ mod common;
 
 use std::time::Duration;
 
+use bench_harness::experiment::Bench;
 use bench_harness::experiment::ladder::{Subjects, measure};
-use bench_harness::experiment::{Bench, Sink, Stop};
 use bench_harness::plan::Profile;
 use bench_harness::progress::Progress;
 use bench_harness::record::{Sample, SkippedTarget, Status};
@@ -17,18 +17,8 @@ use bench_harness::target::{TargetKind, rung, target};
 use bench_harness::workload::{Image, Subject};
 use workloads::Invocation;
 
-#[derive(Default)]
-struct Rows(Vec<Sample>);
-
-impl Sink for Rows {
-    fn keep(&mut self, mut rows: Vec<Sample>) -> Result<(), Stop> {
-        self.0.append(&mut rows);
-        Ok(())
-    }
-}
-
 fn climb(kinds: &[TargetKind], absent: &[SkippedTarget]) -> Vec<Sample> {
-    let mut rows = Rows::default();
+    let mut rows = Vec::new();
     let mut effort = Profile::Quick.effort();
     effort.startup_blocks = 9;
     effort.memory_blocks = 1;
@@ -51,7 +41,7 @@ fn climb(kinds: &[TargetKind], absent: &[SkippedTarget]) -> Vec<Sample> {
     };
     let subjects = Subjects { image: &image, startup: &startup, idle: &idle };
     measure(&mut bench, subjects, kinds, absent, &Default::default()).expect("nothing stops it");
-    rows.0
+    rows
 }
 
 #[test]

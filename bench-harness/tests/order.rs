@@ -4,23 +4,13 @@ mod common;
 
 use std::time::Duration;
 
-use bench_harness::experiment::{Bench, Participant, Sink, Stop, memory, startup};
+use bench_harness::experiment::{Bench, Participant, Stop, memory, startup};
 use bench_harness::plan::Profile;
 use bench_harness::progress::Progress;
 use bench_harness::record::{Sample, Status};
 use bench_harness::runner::Observer;
 use bench_harness::target::fake::{Act, Fake, Journal, Script};
 use bench_harness::workload::{Image, Subject};
-
-#[derive(Default)]
-struct Rows(Vec<Sample>);
-
-impl Sink for Rows {
-    fn keep(&mut self, mut rows: Vec<Sample>) -> Result<(), Stop> {
-        self.0.append(&mut rows);
-        Ok(())
-    }
-}
 
 fn well() -> Script {
     Script::Play(vec![Act::Print(b"ready\n".to_vec()), Act::Exit(0)])
@@ -45,7 +35,7 @@ impl Scenario {
     }
 
     fn run(&self, experiment: fn(&mut Bench<'_>, &Subject) -> Result<(), Stop>) -> Vec<Sample> {
-        let mut rows = Rows::default();
+        let mut rows = Vec::new();
         let mut effort = Profile::Quick.effort();
         effort.startup_blocks = self.blocks;
         effort.memory_blocks = 2;
@@ -64,7 +54,7 @@ impl Scenario {
         let image = Image::ours().expect("sealed memory");
         let noop = workloads::Invocation::of(&workloads::catalogue::all()[0]);
         experiment(&mut bench, &Subject::ours(&image, &noop)).expect("nothing stops it");
-        rows.0
+        rows
     }
 
     fn spawns(&self) -> Vec<String> {

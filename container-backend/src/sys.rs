@@ -107,6 +107,40 @@ pub(crate) unsafe fn clone3(
     entry: unsafe extern "C" fn(*const libc::c_void) -> !,
     arg: *const libc::c_void,
 ) -> Ret {
+    let args = [std::ptr::from_ref(args) as u64, size_of::<CloneArgs>() as u64, 0, 0];
+    // SAFETY: this function's contract; `args` is alive.
+    unsafe { fork_by(libc::SYS_clone3, args, entry, arg) }
+}
+
+/// Clones a process that shares all memory; `entry(arg)` runs in it on the stack whose top is `stack`. `tid` holds its number until
+/// it has executed a program or ended; it is a futex then. By clone(2), which filters let pass where they hide clone3(2).
+///
+/// # Safety
+///
+/// As for [`clone3`] with `CLONE_VM`; the caller goes on meanwhile, so `stack` and `arg` must stay valid until `tid` is 0.
+pub(crate) unsafe fn clone_beside(
+    stack: u64,
+    tid: *mut u32,
+    entry: unsafe extern "C" fn(*const libc::c_void) -> !,
+    arg: *const libc::c_void,
+) -> Ret {
+    let kind = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+    let args = [flags(kind) as u64, stack, tid as u64, tid as u64];
+    // SAFETY: this function's contract. The order of the arguments is x86-64's (clone(2)).
+    unsafe { fork_by(libc::SYS_clone, args, entry, arg) }
+}
+
+/// Makes a system call that returns twice; `entry(arg)` runs in the child, on the stack that the call gives it.
+///
+/// # Safety
+///
+/// As for [`clone3`], of whatever the arguments ask for. `r8`, the fifth argument, is 0: no thread-local storage is set.
+unsafe fn fork_by(
+    nr: libc::c_long,
+    args: [u64; 4],
+    entry: unsafe extern "C" fn(*const libc::c_void) -> !,
+    arg: *const libc::c_void,
+) -> Ret {
     let ret: isize;
     // SAFETY: as in `call`; the kernel preserves every register but rax, rcx and r11 in parent and child alike, so the
     // child finds `entry` and `arg` where the parent put them. The child starts on an empty stack whose top is a
@@ -124,47 +158,11 @@ pub(crate) unsafe fn clone3(
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") number(libc::SYS_clone3) => ret,
-            in("rdi") std::ptr::from_ref(args),
-            in("rsi") size_of::<CloneArgs>(),
-            in("r12") arg,
-            in("r13") entry,
-            lateout("rcx") _, lateout("r11") _,
-        );
-    }
-    decode(ret)
-}
-
-/// Clones a process that shares all memory; `entry(arg)` runs in it on the stack whose top is `stack`. `tid` holds its number until
-/// it has executed a program or ended; it is a futex then. By clone(2), which filters let pass where they hide clone3(2).
-///
-/// # Safety
-///
-/// As for [`clone3`] with `CLONE_VM`; the caller goes on meanwhile, so `stack` and `arg` must stay valid until `tid` is 0.
-pub(crate) unsafe fn clone_beside(
-    stack: u64,
-    tid: *mut u32,
-    entry: unsafe extern "C" fn(*const libc::c_void) -> !,
-    arg: *const libc::c_void,
-) -> Ret {
-    let ret: isize;
-    let kind = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-    // SAFETY: as in `clone3`, with the arguments in the registers that clone(2) takes them from.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r12",
-            "call r13",
-            "ud2",
-            "2:",
-            inlateout("rax") number(libc::SYS_clone) => ret,
-            in("rdi") flags(kind),
-            in("rsi") stack,
-            in("rdx") tid,
-            in("r10") tid,
+            inlateout("rax") number(nr) => ret,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
             in("r8") 0_usize,
             in("r12") arg,
             in("r13") entry,

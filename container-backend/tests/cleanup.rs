@@ -49,10 +49,7 @@ fn a_failed_exec_leaves_nothing() {
         return;
     }
     let before = Traces::now();
-    let dir = tempfile::tempdir().expect("a folder");
-    let broken = dir.path().join("broken");
-    std::fs::write(&broken, b"\x7fELF").expect("written");
-    std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("changed");
+    let (_dir, broken) = broken_program();
     for isolation in [Isolation::none(), Isolation::container()] {
         let config = Config::new(Program::path(&broken)).isolation(isolation).limits(limits());
         let prepared = config.prepare().expect("it may be a program");

@@ -109,10 +109,7 @@ fn a_program_that_cannot_be_executed_is_told_as_without_an_init() {
         return;
     }
     let before = Traces::now();
-    let dir = tempfile::tempdir().expect("a folder");
-    let broken = dir.path().join("broken");
-    std::fs::write(&broken, b"\x7fELF").expect("written");
-    std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("changed");
+    let (_dir, broken) = broken_program();
     let config = Config::new(Program::path(&broken)).isolation(Isolation::container()).init(true);
     let prepared = config.limits(Limits::none().pids(8)).prepare().expect("it may be a program");
     for _ in 0..10 {

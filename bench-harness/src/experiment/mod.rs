@@ -100,13 +100,20 @@ impl fmt::Display for Experiment {
     }
 }
 
-/// Where rows go to. The recording in `compare`, a list in tests.
+/// Where rows go to: the recording in `compare`, or a list.
 pub trait Sink {
     /// Keeps the rows, at once: what was measured survives whatever comes next.
     ///
     /// # Errors
     /// Where they cannot be kept.
     fn keep(&mut self, rows: Vec<Sample>) -> Result<(), Stop>;
+}
+
+impl Sink for Vec<Sample> {
+    fn keep(&mut self, mut rows: Vec<Sample>) -> Result<(), Stop> {
+        self.append(&mut rows);
+        Ok(())
+    }
 }
 
 /// Why an experiment ends before its plan does.

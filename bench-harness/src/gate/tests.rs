@@ -7,16 +7,9 @@ fn launches(name: &str, unit: &str, centre: f64, spread: f64, n: u32, salt: u32)
     (0..n)
         .map(|block| Sample {
             experiment: if name == metric::TIME_PER_OP { "overhead" } else { "startup" }.into(),
-            target: "native".into(),
-            workload: "noop".into(),
             metric: name.into(),
             unit: unit.into(),
-            block,
-            order: 0,
-            iteration: 0,
-            value: Some(centre * (1.0 + spread * noise(block))),
-            status: Status::Ok,
-            detail: String::new(),
+            ..Sample::ready("native", block, centre * (1.0 + spread * noise(block)))
         })
         .collect()
 }

@@ -91,24 +91,11 @@ fn table(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Sample, Status};
+    use crate::record::Sample;
 
     #[test]
     fn the_columns_are_those_of_the_design_and_absent_figures_are_empty() {
-        let sample = Sample {
-            experiment: "startup".into(),
-            target: "native".into(),
-            workload: "noop".into(),
-            metric: "ready_ns".into(),
-            unit: "ns".into(),
-            block: 0,
-            order: 0,
-            iteration: 0,
-            value: Some(1.5),
-            status: Status::Ok,
-            detail: String::new(),
-        };
-        let rows = crate::summary::summarise(&[sample], 1);
+        let rows = crate::summary::summarise(&[Sample::ready("native", 0, 1.5)], 1);
         let lines = |bytes: Vec<u8>| String::from_utf8(bytes).expect("ASCII");
         assert_eq!(
             lines(summary(&rows).expect("one row")),

@@ -205,23 +205,16 @@ fn network(rows: &[SummaryRow]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Sample, Status};
+    use crate::record::Sample;
     use crate::summary::summarise;
 
     fn samples(rung: &str, name: &str, unit: &str, centre: f64) -> Vec<Sample> {
         (0..12)
             .map(|block| Sample {
                 experiment: LADDER.into(),
-                target: rung.into(),
-                workload: "noop".into(),
                 metric: name.into(),
                 unit: unit.into(),
-                block,
-                order: 0,
-                iteration: 0,
-                value: Some(centre + f64::from(block * 7 % 5)),
-                status: Status::Ok,
-                detail: String::new(),
+                ..Sample::ready(rung, block, centre + f64::from(block * 7 % 5))
             })
             .collect()
     }

@@ -150,16 +150,12 @@ mod tests {
     fn sample(workload: &str, block: u32, value: Option<f64>) -> Sample {
         Sample {
             experiment: "neighbours".into(),
-            target: "native".into(),
             workload: workload.into(),
             metric: metric::BESIDE_MEDIAN.into(),
             unit: "ns/op".into(),
-            block,
-            order: 0,
-            iteration: 0,
             value,
             status: if value.is_some() { Status::Ok } else { Status::Skipped },
-            detail: String::new(),
+            ..Sample::ready("native", block, 0.0)
         }
     }
 

@@ -153,16 +153,10 @@ mod tests {
     fn sample(target: &str, metric: &str, value: f64, detail: &str) -> Sample {
         Sample {
             experiment: "surface".into(),
-            target: target.into(),
-            workload: "noop".into(),
             metric: metric.into(),
             unit: "calls".into(),
-            block: 0,
-            order: 0,
-            iteration: 0,
-            value: Some(value),
-            status: Status::Ok,
             detail: detail.into(),
+            ..Sample::ready(target, 0, value)
         }
     }
 

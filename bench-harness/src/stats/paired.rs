@@ -8,7 +8,7 @@
 
 use super::bootstrap::Interval;
 use super::compare::{doubled_midranks, upper_tail};
-use super::shift::{Shift, Z};
+use super::shift::{Shift, rank_below};
 use super::{CONFIDENCE, count};
 
 /// Largest number of differences whose signs are counted exactly.
@@ -114,14 +114,7 @@ fn cut(n: usize) -> Option<usize> {
             .count()
     } else {
         let n = count(n);
-        let rank = n * (n + 1.0) / 4.0 - Z * (n * (n + 1.0) * (2.0 * n + 1.0) / 24.0).sqrt();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "not negative, below 2^53"
-        )]
-        let rank = rank.max(0.0).floor() as usize;
-        rank
+        rank_below(n * (n + 1.0) / 4.0, n * (n + 1.0) * (2.0 * n + 1.0) / 24.0)
     };
     (cut > 0).then_some(cut)
 }

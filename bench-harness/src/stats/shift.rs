@@ -43,16 +43,16 @@ fn cut(here: usize, there: usize) -> Option<usize> {
         compare::rank_sum_cut(here, there, tail)
     } else {
         let (a, b) = (count(here), count(there));
-        let rank = a * b / 2.0 - Z * (a * b * (a + b + 1.0) / 12.0).sqrt();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "not negative, below 2^53"
-        )]
-        let rank = rank.max(0.0).floor() as usize;
-        rank
+        rank_below(a * b / 2.0, a * b * (a + b + 1.0) / 12.0)
     };
     (cut > 0).then_some(cut)
+}
+
+/// The rank at the lower point of the normal distribution with that mean and variance at [`CONFIDENCE`], rounded down.
+pub(super) fn rank_below(mean: f64, variance: f64) -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, below 2^53")]
+    let rank = (mean - Z * variance.sqrt()).max(0.0).floor() as usize;
+    rank
 }
 
 /// All differences of two samples in ascending order, without writing them down.

@@ -10,19 +10,7 @@ fn info() -> RunInfo {
 }
 
 fn sample(block: u32, value: f64) -> Sample {
-    Sample {
-        experiment: "startup".into(),
-        target: "native".into(),
-        workload: "noop".into(),
-        metric: "ready_ns".into(),
-        unit: "ns".into(),
-        block,
-        order: 0,
-        iteration: 0,
-        value: Some(value),
-        status: Status::Ok,
-        detail: String::new(),
-    }
+    Sample::ready("native", block, value)
 }
 
 fn failed(block: u32, detail: &str) -> Sample {

@@ -19,52 +19,31 @@ fn of_slope(rows: &[SummaryRow], slope: &SummaryRow) -> Option<SummaryRow> {
     let each = slope.median.filter(|each| *each > 0.0)?;
     let ends = slope.ci95.filter(|interval| interval.low > 0.0);
     Some(SummaryRow {
+        experiment: slope.experiment.clone(),
+        workload: slope.workload.clone(),
         metric: metric::FULL_AT.to_owned(),
         unit: "instances".to_owned(),
-        failed: 0,
-        min: None,
+        target: slope.target.clone(),
+        n: slope.n,
         median: Some(available / each),
-        mean: None,
-        stddev: None,
-        p95: None,
-        p95_ci95: None,
-        p99: None,
-        p99_ci95: None,
-        max: None,
         ci95: ends.map(|each| Interval { low: available / each.high, high: available / each.low }),
-        baseline: None,
-        ratio: None,
-        ratio_ci95: None,
-        shift: None,
-        shift_ci95: None,
-        p_value: None,
-        p_holm: None,
-        outliers: 0,
-        verdict: None,
-        reason: None,
-        ..slope.clone()
+        ..SummaryRow::default()
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::summarise;
-    use crate::record::{DENSITY, Sample, Status};
+    use crate::record::{DENSITY, Sample};
     use crate::stats::Interval;
 
     fn point(metric: &str, block: u32, iteration: u32, value: f64) -> Sample {
         Sample {
             experiment: DENSITY.into(),
-            target: "native".into(),
-            workload: "noop".into(),
             metric: metric.into(),
             unit: "bytes".into(),
-            block,
-            order: 0,
             iteration,
-            value: Some(value),
-            status: Status::Ok,
-            detail: String::new(),
+            ..Sample::ready("native", block, value)
         }
     }
 

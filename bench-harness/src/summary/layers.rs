@@ -65,15 +65,10 @@ fn row_of(
         unit: own.unit.clone(),
         target: target.to_owned(),
         n: differences.len(),
-        failed: 0,
         min: sorted.first().copied(),
         median: Some(shift.by),
         mean: describe::mean(&differences),
         stddev: describe::stddev(&differences),
-        p95: None,
-        p95_ci95: None,
-        p99: None,
-        p99_ci95: None,
         max: sorted.last().copied(),
         ci95: shift.interval,
         baseline: Some(other.to_owned()),
@@ -82,33 +77,19 @@ fn row_of(
         shift: Some(shift.by),
         shift_ci95: shift.interval,
         p_value: signed_rank_p(&differences),
-        p_holm: None,
         outliers: outliers::count_outside(&differences).0,
-        verdict: None,
-        reason: None,
+        ..SummaryRow::default()
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::summarise;
-    use crate::record::{Sample, Status};
+    use crate::record::Sample;
     use crate::summary::Verdict;
 
     fn launch(target: &str, block: u32, value: f64) -> Sample {
-        Sample {
-            experiment: "ladder".into(),
-            target: target.into(),
-            workload: "noop".into(),
-            metric: "ready_ns".into(),
-            unit: "ns".into(),
-            block,
-            order: 0,
-            iteration: 0,
-            value: Some(value),
-            status: Status::Ok,
-            detail: String::new(),
-        }
+        Sample { experiment: "ladder".into(), ..Sample::ready(target, block, value) }
     }
 
     #[test]

@@ -3,19 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn sample(target: &str, metric: &str, block: u32, value: f64) -> Sample {
-    Sample {
-        experiment: "startup".into(),
-        target: target.into(),
-        workload: "noop".into(),
-        metric: metric.into(),
-        unit: "ns".into(),
-        block,
-        order: 0,
-        iteration: 0,
-        value: Some(value),
-        status: Status::Ok,
-        detail: String::new(),
-    }
+    Sample { metric: metric.into(), ..Sample::ready(target, block, value) }
 }
 
 fn without_value(status: Status, detail: &str, sample: Sample) -> Sample {

@@ -47,6 +47,15 @@ pub fn alone(scenario: &str) -> bool {
     false
 }
 
+/// A file that begins as a program does and cannot be executed, and the folder that it is in.
+pub fn broken_program() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broken = dir.path().join("broken");
+    std::fs::write(&broken, b"\x7fELF").expect("written");
+    std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("changed");
+    (dir, broken)
+}
+
 /// Whether the tests run as root.
 pub fn is_root() -> bool {
     // SAFETY: geteuid takes nothing and cannot fail.

@@ -39,16 +39,10 @@ fn sample(experiment: &str, workload: &str, target: &str, metric: &str, block: u
     let unit = if metric.ends_with("_bytes") { "bytes" } else { "ns" };
     Sample {
         experiment: experiment.into(),
-        target: target.into(),
         workload: workload.into(),
         metric: metric.into(),
         unit: unit.into(),
-        block,
-        order: 0,
-        iteration: 0,
-        value: Some(value),
-        status: Status::Ok,
-        detail: String::new(),
+        ..Sample::ready(target, block, value)
     }
 }
 
