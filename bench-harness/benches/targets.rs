@@ -34,7 +34,7 @@ fn say_what_is_skipped(_: &mut Criterion) {
 
 /// One launch from start to end; a failure ends the bench, with its reason.
 fn launch(observer: &mut Observer, prepared: &dyn Prepared, subject: &Subject) -> Observed {
-    match observer.whole(prepared).and_then(|seen| subject.judge(seen)) {
+    match subject.launched(observer, prepared) {
         Ok(seen) => seen,
         Err(failure) => panic!("{}: {failure}", subject.name),
     }

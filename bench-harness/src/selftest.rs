@@ -255,7 +255,7 @@ struct Measuring<'a> {
 
 impl Measuring<'_> {
     fn launch(&mut self, prepared: &dyn Prepared) -> Result<f64, LaunchFailure> {
-        let seen = self.observer.whole(prepared).and_then(|seen| self.subject.judge(seen))?;
+        let seen = self.subject.launched(self.observer, prepared)?;
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one start: far below 2^53")]
         let ready = seen.ready() as f64;
         Ok(ready)

@@ -13,8 +13,8 @@ use workloads::{Invocation, Workload};
 
 use crate::cold;
 use crate::error::HarnessError;
-use crate::runner::{LaunchFailure, Observed};
-use crate::target::{Launch, Program};
+use crate::runner::{LaunchFailure, Observed, Observer};
+use crate::target::{Launch, Prepared, Program};
 use crate::{program, sealed};
 
 /// Highest number of processes of one instance, where a target limits it. Our workloads have one; a user's program may
@@ -210,6 +210,19 @@ impl Subject {
             once: false,
             container: None,
         }
+    }
+
+    /// One launch of it: made ready, observed until nothing is left, and judged.
+    ///
+    /// # Errors
+    /// Why it gave no result.
+    pub fn launched(
+        &self,
+        observer: &mut Observer,
+        prepared: &dyn Prepared,
+    ) -> Result<Observed, LaunchFailure> {
+        self.make_ready()?;
+        self.judge(observer.whole(prepared)?)
     }
 
     /// Did it do what it should? Ours say `ready` first and end with 0; of a user's program any first byte will do.

@@ -12,6 +12,10 @@ use bench_harness::runner::Observer;
 use bench_harness::target::fake::{Act, Fake, Journal, Script};
 use bench_harness::workload::{Image, Subject};
 
+fn startup_alone(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+    startup::measure(bench, &[subject], None)
+}
+
 fn well() -> Script {
     Script::Play(vec![Act::Print(b"ready\n".to_vec()), Act::Exit(0)])
 }
@@ -70,7 +74,7 @@ fn three(seed: u64) -> Scenario {
 #[test]
 fn every_block_holds_each_target_once_in_shuffled_order() {
     let scenario = three(5);
-    scenario.run(startup::measure);
+    scenario.run(startup_alone);
     let spawns = scenario.spawns();
     assert_eq!(spawns.len(), 3 * 7, "six blocks and a warm-up: {spawns:?}");
     let mut orders: Vec<String> = spawns.chunks(3).map(|block| block.concat()).collect();
@@ -87,7 +91,7 @@ fn every_block_holds_each_target_once_in_shuffled_order() {
 fn the_same_seed_gives_the_same_order_and_another_one_does_not() {
     let spawns = |seed| {
         let scenario = three(seed);
-        scenario.run(startup::measure);
+        scenario.run(startup_alone);
         scenario.spawns()
     };
     assert_eq!(spawns(1), spawns(1));
@@ -97,7 +101,7 @@ fn the_same_seed_gives_the_same_order_and_another_one_does_not() {
 #[test]
 fn an_instance_is_gone_before_the_next_one_is_started() {
     let scenario = three(9);
-    scenario.run(startup::measure);
+    scenario.run(startup_alone);
     let entries = scenario.journal.entries();
     for pair in entries.chunks(2) {
         let (spawned, gone) = (pair[0].strip_prefix("spawn "), pair[1].strip_prefix("gone "));
@@ -107,7 +111,7 @@ fn an_instance_is_gone_before_the_next_one_is_started() {
 
 #[test]
 fn the_first_launches_are_kept_and_marked_as_warm_up() {
-    let rows = three(3).run(startup::measure);
+    let rows = three(3).run(startup_alone);
     let ready: Vec<&Sample> = rows.iter().filter(|row| row.metric == "ready_ns").collect();
     assert_eq!(ready.len(), 21);
     for row in ready {
@@ -118,7 +122,7 @@ fn the_first_launches_are_kept_and_marked_as_warm_up() {
 
 #[test]
 fn the_phases_of_every_launch_add_up_to_its_ready_time() {
-    let rows = three(4).run(startup::measure);
+    let rows = three(4).run(startup_alone);
     for ready in rows.iter().filter(|row| row.metric == "ready_ns") {
         let same = |row: &&Sample| (row.block, row.order) == (ready.block, ready.order);
         let phases: f64 = rows
@@ -143,7 +147,7 @@ fn a_failing_target_leaves_rows_with_the_reason_and_the_others_go_on() {
     ];
     for (scripts, why) in bad {
         let scenario = Scenario::new(1).with("good", vec![well()]).with("bad", scripts);
-        let rows = scenario.run(startup::measure);
+        let rows = scenario.run(startup_alone);
         let good = rows.iter().filter(|row| row.target == "good" && row.metric == "exit_ns");
         assert_eq!(good.filter(|row| row.status == Status::Ok).count(), 6, "{why}");
         let bad: Vec<&Sample> = rows.iter().filter(|row| row.target == "bad").collect();
@@ -157,7 +161,7 @@ fn a_failing_target_leaves_rows_with_the_reason_and_the_others_go_on() {
 #[test]
 fn one_failure_does_not_end_a_targets_part() {
     let once = vec![Script::FailToStart("just now".into()), well()];
-    let rows = Scenario::new(1).with("a", once).run(startup::measure);
+    let rows = Scenario::new(1).with("a", once).run(startup_alone);
     assert_eq!(rows.iter().filter(|row| row.status == Status::Failed).count(), 1);
     assert_eq!(rows.iter().filter(|row| row.metric == "ready_ns" && row.status == Status::Ok).count(), 6);
 }
@@ -174,4 +178,19 @@ fn a_curve_has_a_point_for_each_number_of_instances_that_run_at_the_same_time() 
     let curve = &entries[entries.len() - 6..];
     assert_eq!(curve, ["spawn a", "spawn a", "spawn a", "gone a", "gone a", "gone a"]);
     assert_eq!(rows.iter().filter(|row| row.metric == "pss_bytes" && row.status == Status::Ok).count(), 2);
+}
+
+#[test]
+fn a_batch_that_is_called_cold_is_made_cold_or_fails() {
+    // Sealed memory cannot be evicted, so that what is made cold from it must fail.
+    fn two_at_once(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+        let memory = bench_harness::sealed::seal(&subject.bytes().expect("its own")).expect("memory");
+        startup::measure(bench, &[&subject.cold_from_file(&memory)], Some(2))
+    }
+    let rows = Scenario::new(1).with("a", vec![well()]).run(two_at_once);
+    let batches: Vec<&Sample> = rows.iter().filter(|row| row.metric == "at_once_2.ready_ns").collect();
+    assert_eq!(batches.len(), 2, "given up after the second: {batches:?}");
+    for row in batches {
+        assert!(row.status == Status::Failed && row.detail.contains("cannot be started cold"), "{row:?}");
+    }
 }

@@ -54,7 +54,7 @@ pub(super) fn measure_in(
             };
             let station = &mut stations[slot.target];
             let Some(prepared) = station.usable() else { continue };
-            let result = bench.observer.whole(prepared).and_then(|seen| subject.judge(seen));
+            let result = subject.launched(bench.observer, prepared);
             let rows = match station.note(result)? {
                 Ok(_) => look(&mut workers, &place, number),
                 Err(why) => vec![place.failed(metric::DEFERRED, "ns", why)],

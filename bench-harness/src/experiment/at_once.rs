@@ -58,9 +58,8 @@ pub(super) fn measure(bench: &mut Bench<'_>, subject: &Subject, instances: u32) 
             };
             let station = &mut stations[slot.target];
             let Some(prepared) = station.usable() else { continue };
-            let (start, seen) = batch(prepared, subject, &mut observers);
-            let rows = match station.note(seen)? {
-                Ok(seen) => rows(&place, start, &seen, bench.observer.cpus()),
+            let rows = match station.note(batch(prepared, subject, &mut observers))? {
+                Ok((start, seen)) => rows(&place, start, &seen, bench.observer.cpus()),
                 Err(why) => vec![place.failed(&metric::at_once(instances, metric::READY), "ns", why)],
             };
             bench.sink.keep(rows)?;
@@ -92,12 +91,13 @@ fn skip(bench: &mut Bench<'_>, subject: &Subject, instances: u32, why: &str) -> 
 }
 
 /// One batch: the instant of the word, and what was seen of each instance. One failure is the whole batch's: what the others
-/// took then is not what was asked.
+/// took then is not what was asked. The program is made ready once: all of a batch start from the same page cache.
 fn batch(
     prepared: &dyn Prepared,
     subject: &Subject,
     observers: &mut [Observer],
-) -> (u64, Result<Vec<Observed>, LaunchFailure>) {
+) -> Result<(u64, Vec<Observed>), LaunchFailure> {
+    subject.make_ready()?;
     let word = Barrier::new(observers.len() + 1);
     let there = AtomicUsize::new(0);
     let all = observers.len();
@@ -125,7 +125,7 @@ fn batch(
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect();
-        (start, ended.into_iter().collect())
+        Ok((start, ended.into_iter().collect::<Result<_, _>>()?))
     })
 }
 

@@ -120,7 +120,7 @@ pub fn measure_user(bench: &mut Bench<'_>, subjects: &[&Subject]) -> Result<(), 
     let Some(baseline) = bench.participants.first() else { return Ok(()) };
     let mut station = Station::new(bench, baseline, subject);
     let seen = match station.usable() {
-        Some(prepared) => bench.observer.whole(prepared).and_then(|seen| subject.judge(seen)),
+        Some(prepared) => subject.launched(bench.observer, prepared),
         None => return Ok(()),
     };
     let why = match station.note(seen)? {
@@ -215,11 +215,7 @@ fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) 
         });
     };
     let expected = cell.subject.catalogued.map(|workload| workload.expected_check);
-    let result = bench
-        .observer
-        .whole(prepared)
-        .and_then(|seen| cell.subject.judge(seen))
-        .and_then(|seen| checked(&seen, expected));
+    let result = cell.subject.launched(bench.observer, prepared).and_then(|seen| checked(&seen, expected));
     Ok(match station.note(result)? {
         Ok(repetitions) => {
             let rows = rows(place, &repetitions, cell.operations);
@@ -385,7 +381,7 @@ pub(super) fn one_launch(
         Ok(prepared) => prepared,
         Err(error) => return Ok(Err(crate::error::chain(&error))),
     };
-    match bench.observer.whole(&*prepared).and_then(|seen| subject.judge(seen)) {
+    match subject.launched(bench.observer, &*prepared) {
         Ok(seen) => Ok(Ok(seen)),
         Err(LaunchFailure::Interrupted) => Err(Stop::Interrupted),
         Err(failure) => Ok(Err(failure.to_string())),

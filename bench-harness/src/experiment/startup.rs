@@ -8,20 +8,12 @@ use crate::record::{Sample, metric};
 use crate::runner::Observed;
 use crate::workload::Subject;
 
-/// Makes the experiment.
-///
-/// # Errors
-/// Where it ends before its plan does; single failures are rows.
-pub fn measure(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
-    measure_in(bench, Experiment::Startup, &[subject])
-}
-
 /// Makes the experiment with several subjects (the same program in a warm and a cold page cache), a cell each, and then with so
 /// many instances of the first at once.
 ///
 /// # Errors
 /// Where it ends before its plan does; single failures are rows.
-pub fn measure_all(bench: &mut Bench<'_>, subjects: &[&Subject], at_once: Option<u32>) -> Result<(), Stop> {
+pub fn measure(bench: &mut Bench<'_>, subjects: &[&Subject], at_once: Option<u32>) -> Result<(), Stop> {
     measure_in(bench, Experiment::Startup, subjects)?;
     match (at_once, subjects.first()) {
         (Some(instances), Some(subject)) => at_once::measure(bench, subject, instances),
@@ -109,21 +101,15 @@ fn launch(
     let station = &mut cell.stations[target];
     let subject = cell.subject;
     Ok(match (station.usable(), &station.prepared) {
-        (Some(prepared), _) => {
-            let result = subject
-                .make_ready()
-                .and_then(|()| bench.observer.whole(prepared))
-                .and_then(|seen| subject.judge(seen));
-            match station.note(result)? {
-                Ok(seen) => {
-                    if !place.warmup {
-                        cell.progress.note(target, value(seen.ready()));
-                    }
-                    rows(place, &seen)
+        (Some(prepared), _) => match station.note(subject.launched(bench.observer, prepared))? {
+            Ok(seen) => {
+                if !place.warmup {
+                    cell.progress.note(target, value(seen.ready()));
                 }
-                Err(why) => vec![place.failed(metric::READY, "ns", why)],
+                rows(place, &seen)
             }
-        }
+            Err(why) => vec![place.failed(metric::READY, "ns", why)],
+        },
         (None, Err(why)) if place.block == 0 => vec![place.failed(metric::READY, "ns", why.clone())],
         (None, _) => Vec::new(),
     })

@@ -145,7 +145,7 @@ fn measure(
         match (experiment, &selection.user) {
             (Experiment::Startup, _) => {
                 let subjects: Vec<_> = selection.startups.iter().collect();
-                crate::experiment::startup::measure_all(&mut bench, &subjects, args.concurrency)?;
+                crate::experiment::startup::measure(&mut bench, &subjects, args.concurrency)?;
             }
             (Experiment::Memory, _) => crate::experiment::memory::measure(&mut bench, &selection.idle)?,
             (Experiment::Surface, _) => crate::experiment::surface::measure(

@@ -5,9 +5,8 @@ use std::fs;
 
 use workloads::protocol::Line;
 
-use super::super::{Bench, Experiment, Place, Stop};
+use super::super::{Bench, Experiment, Place, Stop, overhead};
 use crate::record::{Sample, metric};
-use crate::runner::LaunchFailure;
 use crate::target::native::Native;
 use crate::target::{Target, TargetKind};
 use crate::workload::{Image, Subject};
@@ -66,14 +65,9 @@ fn ask(
     target: &dyn Target,
     subject: &Subject,
 ) -> Result<Result<BTreeMap<String, Answer>, String>, Stop> {
-    let prepared = match target.prepare(&subject.launch(bench.mem_mib)) {
-        Ok(prepared) => prepared,
-        Err(error) => return Ok(Err(crate::error::chain(&error))),
-    };
-    let seen = match bench.observer.whole(&*prepared).and_then(|seen| subject.judge(seen)) {
+    let seen = match overhead::one_launch(bench, target, subject)? {
         Ok(seen) => seen,
-        Err(LaunchFailure::Interrupted) => return Err(Stop::Interrupted),
-        Err(failure) => return Ok(Err(failure.to_string())),
+        Err(why) => return Ok(Err(why)),
     };
     let mut answers = BTreeMap::new();
     seen.for_each_line(|_, line| {
