@@ -27,6 +27,8 @@ pub struct Placement {
 pub struct Pinning {
     /// Who runs where.
     pub placement: Placement,
+    /// What the harness might use before.
+    whole: CpuSet,
     harness: CpuSet,
     instances: CpuSet,
 }
@@ -37,10 +39,10 @@ impl Pinning {
     /// # Errors
     /// Why they cannot be divided.
     pub fn install() -> Result<Self, String> {
-        let allowed = sched_getaffinity(Pid::from_raw(0))
+        let whole = sched_getaffinity(Pid::from_raw(0))
             .map_err(|error| format!("the CPUs that may be used cannot be read: {error}"))?;
         let allowed: Vec<usize> =
-            (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
+            (0..CpuSet::count()).filter(|&cpu| whole.is_set(cpu).unwrap_or(false)).collect();
         let placement = divide(&allowed, siblings)?;
         let set = |cpus: &[usize]| {
             let mut set = CpuSet::new();
@@ -50,7 +52,7 @@ impl Pinning {
                 .map_err(|error| format!("a CPU has no place in a set: {error}"))
         };
         let (harness, instances) = (set(&placement.harness)?, set(&placement.instances)?);
-        let pinning = Self { placement, harness, instances };
+        let pinning = Self { placement, whole, harness, instances };
         pinning.to_harness().map_err(|error| format!("the harness cannot be moved: {error}"))?;
         Ok(pinning)
     }
@@ -69,6 +71,14 @@ impl Pinning {
     /// What the kernel says.
     pub fn to_harness(&self) -> io::Result<()> {
         Ok(sched_setaffinity(Pid::from_raw(0), &self.harness)?)
+    }
+
+    /// Gives the calling thread all CPUs back that it had before.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn release(&self) -> io::Result<()> {
+        Ok(sched_setaffinity(Pid::from_raw(0), &self.whole)?)
     }
 }
 
@@ -129,6 +139,21 @@ mod tests {
         assert!(divide(&[4], |_| Vec::new()).is_err_and(|why| why.contains("only one CPU")));
         assert!(divide(&[4, 5], two_threads_a_core).is_err_and(|why| why.contains("threads of one core")));
         assert!(divide(&[], two_threads_a_core).is_err());
+    }
+
+    #[test]
+    fn what_was_divided_is_whole_again_after_its_release() {
+        // Affinity is a thread's own, and a test's is not shared.
+        let own = || sched_getaffinity(Pid::from_raw(0)).expect("our own");
+        let before = own();
+        match Pinning::install() {
+            Ok(pinning) => {
+                assert_ne!(own(), before);
+                pinning.release().expect("they were ours");
+            }
+            Err(why) => assert!(why.contains("one C") || why.contains("one core"), "{why}"),
+        }
+        assert_eq!(own(), before);
     }
 
     #[test]

@@ -398,6 +398,8 @@ fn pinning_gives_instances_cpus_of_their_own_or_says_why_not() {
             assert_eq!(failures(&samples), [""; 0]);
             assert!(!placement.harness.is_empty() && !placement.instances.is_empty());
             assert!(placement.harness.iter().all(|cpu| !placement.instances.contains(cpu)));
+            let at_end = info.host_at_end.expect("it was looked at");
+            assert_eq!(info.host.cpus_allowed, at_end.cpus_allowed, "pinning is no change of the host");
         }
         None => {
             let said = info.warnings.iter().any(|warning| warning.to_string().contains("separate cores"));

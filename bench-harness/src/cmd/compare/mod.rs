@@ -57,7 +57,7 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
     if let Some(design) = &mut info.design {
         design.pinned = pinning.as_ref().map(|pinning| pinning.placement.clone());
     }
-    let mut observer = Observer::new(Some(interrupts), args.timeout)?.pinned(pinning);
+    let mut observer = Observer::new(Some(interrupts), args.timeout)?.pinned(pinning.clone());
     let mut progress = Progress::new();
     progress.line(&format!("recording to {}", dir.display()));
 
@@ -66,6 +66,8 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
     progress.finish();
     // No instance is alive any more.
     interrupts.last_steps();
+    // The host is looked at as it was before. Where the CPUs do not come back, that look says so.
+    drop(pinning.map(|pinning| pinning.release()));
 
     info.finished_utc = Some(Utc::now().text());
     info.interrupted = stopped.is_some();

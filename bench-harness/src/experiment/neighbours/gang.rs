@@ -41,7 +41,8 @@ pub struct Gang {
 }
 
 impl Gang {
-    /// Prepares the aggressors, or says why there are none: what the target lacks, or why they cannot be limited.
+    /// Prepares the aggressors, where all instances share `cpus`, or says why there are none: what the target lacks, or why
+    /// they cannot be limited.
     ///
     /// # Errors
     /// That reason.
@@ -50,6 +51,7 @@ impl Gang {
         target: &dyn Target,
         aggressor: &'static Aggressor,
         victim: &Workload,
+        cpus: usize,
     ) -> Result<Self, String> {
         let kind = target.kind();
         let refused =
@@ -69,7 +71,6 @@ impl Gang {
         if let Some(reason) = target.limitation() {
             return refused(&reason);
         }
-        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
         let count = if aggressor.one_a_cpu { cpus } else { 1 };
         let own = if kind == TargetKind::Native || kind == TargetKind::Container { 0 } else { MONITOR_BYTES };
         let most_bytes = (mem_mib << 20) + own;
@@ -289,6 +290,19 @@ mod tests {
         let cpu = Used { cpu_share: Some(1.5), ..within };
         assert!(gang("cpu").beyond(&cpu).is_some());
         assert_eq!(gang("fork").beyond(&cpu), None, "its number is what is limited");
+    }
+
+    #[test]
+    fn one_comes_to_each_cpu_of_the_instances_however_few_our_own_are() {
+        let image = Image::ours().expect("memory");
+        let victim = workloads::catalogue::find("syscall").expect("it is listed");
+        for (name, expected) in [("cpu", 3), ("fork", 1)] {
+            let aggressor = workloads::aggressors::all().iter().find(|one| one.name == name).expect("listed");
+            match Gang::prepare(&image, &Native, aggressor, victim, 3) {
+                Ok(gang) => assert_eq!(gang.count, expected, "{name}"),
+                Err(why) => assert!(why.contains("the host has"), "only too little memory refuses it: {why}"),
+            }
+        }
     }
 
     #[test]

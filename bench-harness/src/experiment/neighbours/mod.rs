@@ -137,13 +137,15 @@ fn cell(
     aggressor: Option<&'static Aggressor>,
 ) -> Result<Cell, Stop> {
     let (mut stations, mut rows) = (Vec::new(), Vec::new());
+    // Not our own, which --pin keeps apart from theirs.
+    let cpus = bench.observer.cpus();
     let name = cell_name(victim.name, aggressor.map(|aggressor| aggressor.name));
     for participant in bench.participants {
         let capabilities = participant.target.capabilities(bench.mem_mib);
         let gang = match victim.needs.unmet_by(&capabilities) {
             Some(reason) => Err(reason),
             None => aggressor
-                .map(|aggressor| Gang::prepare(image, &*participant.target, aggressor, victim))
+                .map(|aggressor| Gang::prepare(image, &*participant.target, aggressor, victim, cpus))
                 .transpose(),
         };
         match gang {
