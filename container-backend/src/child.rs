@@ -13,8 +13,9 @@ use std::sync::atomic::{
 
 use crate::aide::Requests;
 use crate::capabilities::CapHeader;
+use crate::futex::{wait, wait_shared, wake};
 use crate::init::PROGRAM_PID;
-use crate::network::{Maker, wait, wait_shared, wake};
+use crate::network::Maker;
 use crate::plan::{Op, TREE_SLOTS};
 use crate::sys::{self, Ret, call, flags};
 use crate::timeline::Phase;
@@ -268,10 +269,7 @@ unsafe extern "C" fn program(arg: *const c_void) -> ! {
 
 /// Lets all signals come.
 fn empty_mask() -> Ret {
-    let none = 0_u64;
-    let none = ptr::from_ref(&none) as usize;
-    // SAFETY: a mask of 8 bytes, as the size says.
-    unsafe { call(libc::SYS_rt_sigprocmask, [flags(libc::SIG_SETMASK), none, 0, size_of::<u64>(), 0, 0]) }
+    sys::signal_mask(libc::SIG_SETMASK, 0, None)
 }
 
 /// Runs one step.
@@ -390,7 +388,11 @@ unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Re
             start.requests.link.ask();
             Ok(0)
         }
-        Op::AwaitLink => start.requests.link.wait(),
+        Op::AwaitLink => {
+            // Waiting for what nobody has asked for would be for ever.
+            start.requests.link.ask();
+            start.requests.link.wait()
+        }
         Op::InnerEnd(end) => end.set(),
         Op::Rlimit(limit) => {
             let values = [limit.soft, limit.hard];

@@ -33,7 +33,8 @@ pub(crate) fn single(inside_uid: u32, inside_gid: u32) -> [Op; 3] {
     ]
 }
 
-fn caller() -> (u32, u32) {
+/// The caller's user and group.
+pub(crate) fn caller() -> (u32, u32) {
     // SAFETY: both take nothing and cannot fail.
     unsafe { (libc::geteuid(), libc::getegid()) }
 }

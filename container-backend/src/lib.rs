@@ -60,9 +60,10 @@
 //!
 //! `config`, `isolation`, `error`, `timeline`: what a user meets. `prepare`: from a config to a list of steps (`plan`), made
 //! by `rootfs`, `idmap`, `capabilities`, `seccomp`. `spawn`: one start, from the caller's side. `child`: the same from the
-//! child's side. `process`: the running instance. `cgroup`: limits. `probe`: what the host permits. `sys`, `stack`: the
-//! ground floor. `network`, `veth`, `netlink`: what is in the network namespace. `aide`: what is done beside a start. `init`: a
-//! process 1 that is not the program.
+//! child's side. `process`: the running instance. `cgroup`: limits. `probe`: what the host permits. `sys`, `futex`,
+//! `stack`: the ground floor. `network`, `veth`, `netlink`: what is in the network namespace. `aide`: what is done beside a
+//! start. `init`: a process 1 that is not the program. `image`, `given`: archives, and roots that were given. `thrift`: what
+//! an idle caller gives back.
 #![cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(unused))]
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
@@ -74,6 +75,7 @@ mod cgroup;
 mod child;
 mod config;
 mod error;
+mod futex;
 mod given;
 mod idmap;
 mod image;

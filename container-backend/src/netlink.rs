@@ -31,21 +31,35 @@ const GET_INDEX: usize = 0x8933;
 /// A network address and how many of its bits are the network's: `10.1.0.2/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
-    /// The address.
-    pub address: IpAddr,
-    /// Bits of the network's part.
-    pub prefix: u8,
+    address: IpAddr,
+    prefix: u8,
 }
 
 impl Address {
+    /// An address whose first `prefix` bits are the network's; `None` if those are none, or more than the address has.
+    #[must_use]
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        (1..=most).contains(&prefix).then_some(Self { address, prefix })
+    }
+
     /// `ADDRESS/BITS`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
-        let address: IpAddr = address.parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.parse().ok().filter(|&prefix: &u8| prefix > 0 && prefix <= most)?;
-        Some(Self { address, prefix })
+        Self::new(address.parse().ok()?, prefix.parse().ok()?)
+    }
+
+    /// The address.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Bits of the network's part.
+    #[must_use]
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
     }
 
     /// Whether `other` is in the same network.
@@ -271,6 +285,10 @@ mod tests {
         let six = Address::parse("fd00::2/64").expect("an address");
         assert!(six.reaches("fd00::1".parse().expect("an address")));
         assert!(!six.reaches("fd01::1".parse().expect("an address")));
+        let four = "10.1.0.2".parse().expect("an address");
+        assert_eq!([0, 33, 64, 255].map(|prefix| Address::new(four, prefix)), [None; 4]);
+        let whole = Address::new(four, 32).expect("one address is a network, too");
+        assert!(whole.reaches(four) && !whole.reaches("10.1.0.3".parse().expect("an address")));
         for wrong in ["10.1.0.2", "10.1.0.2/33", "10.1.0.2/0", "x/24", "fd00::2/129", ""] {
             assert_eq!(Address::parse(wrong), None, "{wrong}");
         }

@@ -17,6 +17,7 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
+use crate::futex::{wait, wait_shared, wake};
 use crate::isolation::{Isolation, Layer};
 use crate::spawn::SignalsBlocked;
 use crate::stack::{Stack, Stacks};
@@ -29,7 +30,7 @@ const MADE: u32 = u32::MAX;
 const RELEASED: u32 = u32::MAX - 1;
 
 /// Set where the kernel has refused a descriptor for a thread (before Linux 6.9): no use to ask again.
-static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
+pub(crate) static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
 
 /// The memory that maker, caller and child share.
 #[derive(Debug, Default)]
@@ -117,13 +118,7 @@ impl Maker {
 
     /// Enters the namespace, as soon as it is there. Called by the child.
     pub(crate) fn enter(&self) -> Ret {
-        loop {
-            match self.state.said.load(Acquire) {
-                MAKING => wait(&self.state.said, MAKING),
-                MADE => break,
-                errno => return Err(i32::try_from(errno).unwrap_or(libc::EIO)),
-            }
-        }
+        self.state.made()?;
         let fd = sys::fd(self.pidfd.as_raw_fd());
         // SAFETY: setns takes numbers only.
         let entered = unsafe { call(libc::SYS_setns, [fd, flags(libc::CLONE_NEWNET), 0, 0, 0, 0]) };
@@ -212,27 +207,4 @@ unsafe extern "C" fn make(state: *const c_void) -> ! {
         // SAFETY: ends this thread alone and does not return. The kernel zeroes `state.thread` after that.
         unsafe { sys::attempt(libc::SYS_exit, [0; 6]) };
     }
-}
-
-/// Sleeps until the word is woken, unless it is no longer `value`.
-pub(crate) fn wait(word: &AtomicU32, value: u32) {
-    futex(word, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value);
-}
-
-/// As [`wait`], for the word that the kernel itself wakes, which it does for all processes.
-pub(crate) fn wait_shared(word: &AtomicU32, value: u32) {
-    futex(word, libc::FUTEX_WAIT, value);
-}
-
-/// Wakes all that sleep on the word.
-pub(crate) fn wake(word: &AtomicU32) {
-    futex(word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX.cast_unsigned());
-}
-
-fn futex(word: &AtomicU32, operation: libc::c_int, value: u32) {
-    // SAFETY: a live word of 4 bytes; no timeout, no second word. An interrupted or needless wait is seen by the callers'
-    // loops.
-    unsafe {
-        sys::attempt(libc::SYS_futex, [word.as_ptr() as usize, flags(operation), value as usize, 0, 0, 0])
-    };
 }

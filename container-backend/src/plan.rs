@@ -65,7 +65,7 @@ pub(crate) enum Op {
     Loopback,
     /// Has the identity maps written by the [`aide`](crate::aide), and waits for it.
     AwaitMaps,
-    /// Asks the aide for the veth pair.
+    /// Asks the aide for the veth pair, as early as there is a network namespace for it.
     AskLink,
     /// Waits for the veth pair.
     AwaitLink,

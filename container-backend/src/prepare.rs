@@ -25,6 +25,7 @@ use crate::program::{Found, find_program};
 use crate::rootfs::PROGRAM;
 use crate::stack::Stacks;
 use crate::steps::{Granted, clone_flags, steps};
+use crate::sys;
 use crate::veth::Outside;
 
 /// Null-terminated pointers to C strings that live as long.
@@ -211,6 +212,8 @@ impl Prepared {
             Program::Path(path) | Program::Inside(path) => path.display().to_string(),
             Program::Sealed(_) => "the sealed program".to_owned(),
         };
+        let what = "a pidfd of the calling process";
+        let caller = open_caller().map_err(|source| PrepareError::Open { what, source })?;
         let mut prepared = Self {
             ops,
             isolation,
@@ -220,7 +223,7 @@ impl Prepared {
             argv: Strings::new(argv),
             envp: Strings::new(envp),
             null: open_null()?,
-            caller: open_caller()?,
+            caller,
             stacks,
             network_beside: config.network_beside,
             maker: Mutex::new(maker),
@@ -379,15 +382,9 @@ fn open_null() -> Result<OwnedFd, PrepareError> {
 }
 
 /// A pidfd of this very process, by which a child sees whether it is alive.
-fn open_caller() -> Result<OwnedFd, PrepareError> {
-    let what = "a pidfd of the calling process";
-    // SAFETY: getpid and pidfd_open take numbers only.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
-    let fd = RawFd::try_from(fd).unwrap_or(-1);
-    if fd < 0 {
-        return Err(PrepareError::Open { what, source: io::Error::last_os_error() });
-    }
-    // SAFETY: a descriptor that the call above made and nobody else knows.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    above_stdio(fd.as_raw_fd(), what)
+pub(crate) fn open_caller() -> io::Result<OwnedFd> {
+    let own = std::process::id() as usize;
+    // SAFETY: a call that takes numbers only and makes a descriptor.
+    let fd = unsafe { sys::owned(sys::call(libc::SYS_pidfd_open, [own, 0, 0, 0, 0, 0])) }?;
+    duplicate_above_stdio(fd.as_raw_fd())
 }

@@ -95,6 +95,8 @@ pub struct Process {
     /// Whether the first process's death is everyone's (it is process 1 of a PID namespace).
     whole_kill: bool,
     exit: Option<Exit>,
+    /// Whether it is to run on when this is dropped.
+    detached: bool,
 }
 
 impl Process {
@@ -106,7 +108,7 @@ impl Process {
         read_usage: bool,
         whole_kill: bool,
     ) -> Self {
-        Self { pid, pidfd, timeline, group, end, read_usage, whole_kill, exit: None }
+        Self { pid, pidfd, timeline, group, end, read_usage, whole_kill, exit: None, detached: false }
     }
 
     /// The first process's number, as the caller sees it.
@@ -203,12 +205,8 @@ impl Process {
         if let Some(end) = self.end.take() {
             end.leave();
         }
-        let pid = self.pid;
-        // Neither killed nor reaped: dropping would do both.
-        let this = std::mem::ManuallyDrop::new(self);
-        // SAFETY: `this` is never used or dropped after this, so its descriptor is closed once.
-        drop(unsafe { std::ptr::read(&raw const this.pidfd) });
-        Ok(pid)
+        self.detached = true;
+        Ok(self.pid)
     }
 
     /// Whether the process has ended, or does so within `timeout`.
@@ -249,7 +247,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.exit.is_none() && self.kill().is_ok() {
+        if !self.detached && self.exit.is_none() && self.kill().is_ok() {
             // Nobody is left to be told of a failure; the group's own drop tries again, and the janitor after it.
             drop(self.finish(0));
         }

@@ -1,6 +1,5 @@
 //! One start: from the caller's side.
 
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::PoisonError;
 
@@ -13,7 +12,7 @@ use crate::network::Maker;
 use crate::plan::Op;
 use crate::prepare::{Prepared, Root, duplicate_above_stdio};
 use crate::process::{self, Belongings, Process};
-use crate::sys::{self, CloneArgs, monotonic_ns};
+use crate::sys::{self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CloneArgs, monotonic_ns};
 use crate::timeline::{Phase, Timeline};
 use crate::veth::OuterEnd;
 
@@ -187,11 +186,6 @@ impl Prepared {
     }
 }
 
-/// `CLONE_CLEAR_SIGHAND` (Linux 5.5): caught signals are default in the child, so no handler of the caller ever runs there.
-const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-/// `CLONE_INTO_CGROUP` (Linux 5.7).
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
 /// The phases that were reached, with the caller's own reading as the last.
 fn marks(shared: &Shared, executed_ns: u64) -> Vec<(&'static str, u64)> {
     let reached = |phase: Phase| Some((phase.name(), shared.mark(phase)?));
@@ -236,25 +230,17 @@ pub(crate) struct SignalsBlocked {
 impl SignalsBlocked {
     pub(crate) fn new() -> Self {
         let mut blocked = Self { before: 0 };
-        let all = u64::MAX;
-        mask(libc::SIG_BLOCK, &all, Some(&mut blocked.before));
+        let done = sys::signal_mask(libc::SIG_BLOCK, u64::MAX, Some(&mut blocked.before));
+        debug_assert!(done.is_ok(), "rt_sigprocmask: {done:?}");
         blocked
     }
 }
 
 impl Drop for SignalsBlocked {
     fn drop(&mut self) {
-        mask(libc::SIG_SETMASK, &self.before, None);
+        let done = sys::signal_mask(libc::SIG_SETMASK, self.before, None);
+        debug_assert!(done.is_ok(), "rt_sigprocmask: {done:?}");
     }
-}
-
-fn mask(how: libc::c_int, new: &u64, old: Option<&mut u64>) {
-    let new = std::ptr::from_ref(new) as usize;
-    let old = old.map_or(0, |old| std::ptr::from_mut(old) as usize);
-    // SAFETY: two masks of 8 bytes, as the size says. It cannot fail with these arguments.
-    let done =
-        unsafe { sys::call(libc::SYS_rt_sigprocmask, [sys::flags(how), new, old, size_of::<u64>(), 0, 0]) };
-    debug_assert!(done.is_ok(), "rt_sigprocmask: {:?}", io::Error::last_os_error());
 }
 
 #[cfg(test)]
@@ -262,11 +248,17 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
     use std::path::Path;
+    use std::sync::{atomic::Ordering::Relaxed, mpsc};
+    use std::time::Duration;
 
     use crate::cgroup::GroupPlan;
     use crate::config::{Config, Program};
+    use crate::error::PrepareError;
     use crate::isolation::{Isolation, Layer};
+    use crate::network::UNSUPPORTED;
+    use crate::options::Network;
     use crate::probe::probe;
+    use crate::veth::Veth;
 
     use super::*;
 
@@ -299,5 +291,30 @@ mod tests {
         let exit = process.wait(None).expect("it can be waited for").expect("it ends");
         assert!(exit.status.success());
         assert!(!paths.is_empty() && paths.iter().all(|path| !path.exists()), "{paths:?}");
+    }
+
+    /// As before Linux 6.9, where `prepare` cannot know yet that the clone will have to make the namespace.
+    #[test]
+    fn a_veth_pair_is_made_where_no_thread_can_make_the_namespace() {
+        if !probe().container.is_granted() {
+            return;
+        }
+        // A dynamic program does where the root is the host's.
+        let isolation = Isolation::container().without(Layer::Mount);
+        let config = Config::new(Program::path("/bin/true")).isolation(isolation);
+        let prepared = match config.network(Network::Veth(Veth::new())).prepare() {
+            Err(PrepareError::VethRights) => return,
+            prepared => prepared.expect("true is there"),
+        };
+        let before = UNSUPPORTED.swap(true, Relaxed);
+        let (done, waited) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut process = prepared.spawn(Stdio::null()).expect("it starts");
+            let exit = process.wait(None).expect("it can be waited for").expect("it ends");
+            done.send(exit.status)
+        });
+        let ended = waited.recv_timeout(Duration::from_secs(20));
+        UNSUPPORTED.store(before, Relaxed);
+        assert!(ended.expect("it neither hangs nor fails").success());
     }
 }

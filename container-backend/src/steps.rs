@@ -76,7 +76,7 @@ pub(crate) fn steps(
         let (uid, gid) = options.user.as_ref().map_or((0, 0), |user| (user.uid, user.gid));
         ops.extend(idmap::single(uid, gid));
     }
-    if veth.is_some() && !config.network_beside {
+    if veth.is_some() {
         ops.push(Op::AskLink);
     }
     if let Some(value) = options.oom_score_adj {

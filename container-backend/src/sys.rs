@@ -6,7 +6,8 @@
 
 use std::arch::asm;
 use std::ffi::CStr;
-use std::os::fd::RawFd;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// A system call's result: its value, or the positive errno.
 pub(crate) type Ret = Result<usize, i32>;
@@ -16,6 +17,11 @@ const MAX_ERRNO: isize = 4095;
 
 /// `struct clone_args` of clone3(2), version 2 (88 bytes: with `cgroup`, Linux 5.7).
 pub(crate) type CloneArgs = libc::clone_args;
+
+/// `CLONE_CLEAR_SIGHAND` (Linux 5.5): caught signals are default in the child, so no handler of the caller ever runs there.
+pub(crate) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// `CLONE_INTO_CGROUP` (Linux 5.7).
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Makes system call `nr`.
 ///
@@ -191,7 +197,27 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }
 
+/// Changes the calling thread's set of blocked signals.
+pub(crate) fn signal_mask(how: libc::c_int, new: u64, old: Option<&mut u64>) -> Ret {
+    let new = std::ptr::from_ref(&new) as usize;
+    let old = old.map_or(0, |old| std::ptr::from_mut(old) as usize);
+    // SAFETY: two masks of 8 bytes, as the size says.
+    unsafe { call(libc::SYS_rt_sigprocmask, [flags(how), new, old, size_of::<u64>(), 0, 0]) }
+}
+
+/// The descriptor that a call has made.
+///
+/// # Safety
+///
+/// `made` is the result of a call that returns a new descriptor, which nobody else knows.
+pub(crate) unsafe fn owned(made: Ret) -> io::Result<OwnedFd> {
+    let fd = made.map_err(os_error)?;
+    let fd = RawFd::try_from(fd).map_err(|_too_large| os_error(libc::EBADF))?;
+    // SAFETY: this function's contract.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// An errno as the standard library's error.
-pub(crate) fn os_error(errno: i32) -> std::io::Error {
-    std::io::Error::from_raw_os_error(errno)
+pub(crate) fn os_error(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
 }

@@ -9,9 +9,9 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::PrepareError;
@@ -59,7 +59,7 @@ impl Veth {
 
     /// Where everything that is not in the inner end's network is sent.
     fn gateway(&self) -> Option<IpAddr> {
-        let outside = self.outside?.address;
+        let outside = self.outside?.address();
         self.inside.filter(|inside| inside.reaches(outside)).map(|_| outside)
     }
 }
@@ -129,6 +129,7 @@ impl Outside {
         let socket = self.socket()?;
         let asked = |message: &Message| netlink::exchange(socket.as_raw_fd(), message);
         let made = asked(&Message::new_pair(end.name.as_bytes_with_nul(), INSIDE, task)).and_then(|_| {
+            end.made.store(true, Relaxed);
             let Some(address) = self.address else { return Ok(0) };
             let index = netlink::index(socket.as_raw_fd(), end.name.as_bytes())?;
             asked(&Message::new_address(index, address))
@@ -152,9 +153,8 @@ impl Outside {
             None => netlink::socket(),
             Some(namespace) => socket_in(namespace)?,
         };
-        let fd = RawFd::try_from(made.map_err(sys::os_error)?).unwrap_or(-1);
-        // SAFETY: a descriptor that the call above made and nobody else knows.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        // SAFETY: both make a socket.
+        unsafe { sys::owned(made) }
     }
 
     fn give_back(&self, socket: OwnedFd) {
@@ -177,10 +177,11 @@ fn socket_in(namespace: &File) -> io::Result<Ret> {
     })
 }
 
-/// The outer end of one instance's pair. Removed on drop.
+/// The outer end of one instance's pair. Removed on drop, if it has been made.
 #[derive(Debug)]
 pub(crate) struct OuterEnd {
-    is_left: bool,
+    /// Whether there is one, and it is ours: another's may have the same name.
+    made: AtomicBool,
     name: CString,
     outside: Arc<Outside>,
 }
@@ -189,7 +190,7 @@ impl OuterEnd {
     pub(crate) fn new(outside: &Arc<Outside>) -> Self {
         let number = NUMBER.fetch_add(1, Relaxed) & ((1 << NUMBER_BITS) - 1);
         let name = CString::new(format!("v{:x}-{number:x}", std::process::id())).unwrap_or_default();
-        Self { is_left: false, name, outside: Arc::clone(outside) }
+        Self { made: AtomicBool::new(false), name, outside: Arc::clone(outside) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -201,14 +202,14 @@ impl OuterEnd {
     }
 
     /// Leaves it to the end of the inner namespace.
-    pub(crate) fn leave(mut self) {
-        self.is_left = true;
+    pub(crate) fn leave(self) {
+        self.made.store(false, Relaxed);
     }
 }
 
 impl Drop for OuterEnd {
     fn drop(&mut self) {
-        if !self.is_left {
+        if self.made.load(Relaxed) {
             self.outside.remove(&self.name);
         }
     }
@@ -232,9 +233,44 @@ mod tests {
     fn the_outer_end_is_the_gateway_where_it_can_be_reached() {
         let address = |text| Address::parse(text).expect("an address");
         let near = Veth::new().addresses(address("10.1.0.2/24"), address("10.1.0.1/24"));
-        assert_eq!(near.gateway(), Some(address("10.1.0.1/24").address));
+        assert_eq!(near.gateway(), Some(address("10.1.0.1/24").address()));
         assert_eq!(Veth::new().addresses(address("10.1.0.2/24"), address("10.9.0.1/24")).gateway(), None);
         assert_eq!(Veth::new().gateway(), None);
+    }
+
+    #[test]
+    fn an_interface_of_another_is_not_removed_when_its_name_was_taken() {
+        let scenario = || {
+            // SAFETY: numbers only; a thread of its own namespaces is no other thread's matter.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+                return;
+            }
+            // SAFETY: takes nothing.
+            let task = unsafe { libc::gettid() };
+            let outside = Outside::new(&Veth::new()).expect("its own namespace");
+            let another = |name: &CString| OuterEnd {
+                made: AtomicBool::new(false),
+                name: name.clone(),
+                outside: Arc::clone(&outside),
+            };
+            let first = OuterEnd::new(&outside);
+            first.connect(task).expect("a pair");
+            let name = first.name.clone();
+            let there = || {
+                let socket = outside.socket().expect("a socket");
+                netlink::index(socket.as_raw_fd(), name.as_bytes()).is_ok()
+            };
+            let second = another(&name);
+            let refused = second.connect(task).expect_err("the name is taken");
+            assert_eq!(refused.raw_os_error(), Some(libc::EEXIST));
+            drop(second);
+            assert!(there(), "it is the first one's");
+            drop(another(&name));
+            assert!(there(), "nothing was made");
+            drop(first);
+            assert!(!there());
+        };
+        std::thread::scope(|scope| scope.spawn(scenario).join()).expect("no assertion failed");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use container_backend::{
 /// A network of this test's own: its number keeps tests that run side by side apart.
 fn pair(number: u8) -> (Veth, [Ipv4Addr; 2]) {
     let [inside, outside] = [2, 1].map(|host| Ipv4Addr::new(10, 214, number, host));
-    let address = |address: Ipv4Addr| Address { address: address.into(), prefix: 24 };
+    let address = |address: Ipv4Addr| Address::new(address.into(), 24).expect("an address");
     (Veth::new().addresses(address(inside), address(outside)), [inside, outside])
 }
 

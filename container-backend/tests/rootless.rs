@@ -230,6 +230,96 @@ fn archive() -> Vec<u8> {
     builder.into_inner().expect("written")
 }
 
+/// An entry of a layer: its name, owner and group, and what it is: a folder where the name ends with `/`, else a file, or a link.
+type Entry = (&'static str, (u64, u64), Option<(tar::EntryType, &'static str)>);
+
+/// A layer of these entries, each with the mode 644, or 755 for a folder.
+fn layer(entries: &[Entry], program: Option<&[u8]>) -> Vec<u8> {
+    use tar::EntryType;
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, owner: (u64, u64), kind, target: &str, content: &[u8], mode| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(owner.0);
+        header.set_gid(owner.1);
+        header.set_size(content.len() as u64);
+        match kind {
+            EntryType::Symlink | EntryType::Link => builder.append_link(&mut header, name, target),
+            _ => builder.append_data(&mut header, name, content),
+        }
+        .expect("written");
+    };
+    if let Some(program) = program {
+        add("bin/actor", (0, 0), EntryType::Regular, "", program, 0o755);
+    }
+    for &(name, owner, link) in entries {
+        match link {
+            Some((kind, target)) => add(name, owner, kind, target, b"", 0o777),
+            None if name.ends_with('/') => add(name, owner, EntryType::Directory, "", b"", 0o755),
+            None => add(name, owner, EntryType::Regular, "", b"x", 0o644),
+        }
+    }
+    builder.into_inner().expect("written")
+}
+
+#[test]
+fn what_a_layer_replaces_is_owned_as_that_layer_says() {
+    use tar::EntryType::{Link, Symlink};
+    let scenario = "what_a_layer_replaces_is_owned_as_that_layer_says";
+    if !ranges_can_be_had() || !as_ordinary_user_with(scenario, Some("65534:300000:65536\n")) {
+        return;
+    }
+    let program = std::fs::read(actor().expect("compiled")).expect("readable");
+    let lower = layer(
+        &[
+            // The image's working directory.
+            ("etc/", (0, 0), None),
+            ("folder/", (7, 7), None),
+            ("folder/inside", (7, 8), None),
+            ("another/", (1, 1), None),
+            ("another/same", (2, 2), None),
+            ("moved/", (3, 3), None),
+            ("moved/same", (3, 3), None),
+            ("kept", (4, 4), None),
+            ("linked", (5, 5), None),
+            ("first", (6, 6), None),
+            ("second", (6, 6), Some((Link, "first"))),
+            ("by-link", (0, 0), Some((Symlink, "another"))),
+            ("by-link/through", (9, 9), None),
+            ("cleared/", (1, 1), None),
+            ("cleared/old", (1, 1), None),
+        ],
+        Some(&program),
+    );
+    let upper = layer(
+        &[
+            ("folder", (10, 10), None),
+            ("moved", (0, 0), Some((Symlink, "another"))),
+            ("linked", (0, 0), Some((Link, "kept"))),
+            (".wh.first", (0, 0), None),
+            ("by-link", (11, 11), None),
+            ("cleared/.wh..wh..opq", (0, 0), None),
+        ],
+        None,
+    );
+    let dir = tempfile::tempdir().expect("a folder");
+    common::images::layout(dir.path(), &[lower, upper], "");
+    let image = Image::open(dir.path(), Bounds::default()).expect("a good image");
+    let config = Config::new(Program::inside("/bin/actor")).isolation(Isolation::container());
+    let act = ["stat", "/folder", "/another/same", "/linked", "/second", "/another/through", "/by-link"];
+    let seen = run(config.rootfs(Rootfs::Image(image.into())).args(act));
+    let expected = [
+        "/folder: 10:10 644",
+        "/another/same: 2:2 644",
+        "/linked: 4:4 644",
+        "/second: 6:6 644",
+        "/another/through: 9:9 644",
+        "/by-link: 11:11 644",
+    ];
+    assert_eq!(seen.lines(), expected);
+}
+
 /// What the program sees of that archive's entries, and that its changes are its own.
 fn unpacked(expected: [&str; 4]) {
     let before = Traces::now();

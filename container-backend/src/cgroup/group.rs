@@ -127,32 +127,31 @@ impl Group {
         self.parts.iter().map(|part| part.base.path.join(self.name.to_string_lossy().as_ref())).collect()
     }
 
-    /// Reads all figures that there are.
+    /// Reads all figures that there are, each file once: this is done when an instance ends, too.
     pub(crate) fn usage(&self) -> Usage {
         let read = |file: &CStr| self.parts.iter().find_map(|part| read_at(part.dir.as_raw_fd(), file));
         let number = |file: &CStr| read(file).and_then(|text| text.trim().parse::<u64>().ok());
         let field = |file: &CStr, key: &str| read(file).and_then(|text| keyed(&text, key));
+        let memory_bytes = number(c"memory.current").or_else(|| number(c"memory.usage_in_bytes"));
         // v1 knows memory and swap together only.
-        let swap_v1 =
-            || number(c"memory.memsw.usage_in_bytes")?.checked_sub(number(c"memory.usage_in_bytes")?);
-        let bytes = |v2: &str, v1: &str| {
-            let old = || read(c"blkio.throttle.io_service_bytes").map(|text| device_io::sum_v1(&text, v1));
-            read(c"io.stat").map(|text| device_io::sum_v2(&text, v2)).or_else(old)
-        };
+        let swap_v1 = || number(c"memory.memsw.usage_in_bytes")?.checked_sub(memory_bytes?);
         let us = |us: u64| us.saturating_mul(1000);
+        let cpu = read(c"cpu.stat").unwrap_or_default();
+        let io_v2 = |text: String| ["rbytes", "wbytes"].map(|key| device_io::sum_v2(&text, key));
+        let io_v1 = |text: String| ["Read", "Write"].map(|key| device_io::sum_v1(&text, key));
+        let io = read(c"io.stat").map(io_v2);
+        let io = io.or_else(|| read(c"blkio.throttle.io_service_bytes").map(io_v1));
         Usage {
-            memory_bytes: number(c"memory.current").or_else(|| number(c"memory.usage_in_bytes")),
+            memory_bytes,
             memory_peak_bytes: number(c"memory.peak").or_else(|| number(c"memory.max_usage_in_bytes")),
             oom_kills: field(c"memory.events", "oom_kill")
                 .or_else(|| field(c"memory.oom_control", "oom_kill")),
-            cpu_ns: field(c"cpu.stat", "usage_usec").map(us).or_else(|| number(c"cpuacct.usage")),
-            throttled_ns: field(c"cpu.stat", "throttled_usec")
-                .map(us)
-                .or_else(|| field(c"cpu.stat", "throttled_time")),
+            cpu_ns: keyed(&cpu, "usage_usec").map(us).or_else(|| number(c"cpuacct.usage")),
+            throttled_ns: keyed(&cpu, "throttled_usec").map(us).or_else(|| keyed(&cpu, "throttled_time")),
             pids_refused: field(c"pids.events", "max"),
             swap_bytes: number(c"memory.swap.current").or_else(swap_v1),
-            io_read_bytes: bytes("rbytes", "Read"),
-            io_written_bytes: bytes("wbytes", "Write"),
+            io_read_bytes: io.map(|[read, _]| read),
+            io_written_bytes: io.map(|[_, written]| written),
         }
     }
 

@@ -11,24 +11,28 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{
     AtomicI32, AtomicI64, AtomicU32, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use super::ImageError;
-use crate::idmap::Ranges;
-use crate::network::wake;
+use super::{ImageError, how_in_root};
+use crate::futex::{wait_for, wake};
+use crate::idmap::{Ranges, caller};
+use crate::prepare::open_caller;
 use crate::spawn::SignalsBlocked;
 use crate::stack::Stack;
-use crate::sys::{self, CloneArgs, Ret, attempt, call, flags};
+use crate::sys::{self, CLONE_CLEAR_SIGHAND, CloneArgs, attempt, call, flags, owned};
 
 /// What the word says, unless there is nothing to do: a call is to be made; it has been made; the end.
 const ASKED: u32 = 1;
 const DONE: u32 = 2;
 const OVER: u32 = 3;
+
+/// How long an answer is waited for before it is asked whether the agent is still there: it may have been killed.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The memory that both work with.
 #[derive(Debug, Default)]
@@ -53,10 +57,14 @@ pub(super) struct Owner {
     pub(super) mode: Option<u32>,
 }
 
+/// The same of all entries, by their paths without any link in them.
+pub(super) type Owners = BTreeMap<PathBuf, Owner>;
+
 /// The agent; it ends on drop.
 #[derive(Debug)]
 pub(super) struct Agent {
     state: Box<State>,
+    pid: usize,
     pidfd: OwnedFd,
     _caller: OwnedFd,
     _bell: OwnedFd,
@@ -72,7 +80,7 @@ impl Agent {
     pub(super) fn start() -> io::Result<Self> {
         if let Ok(ranges) = Ranges::find() {
             let mut agent = Self::clone()?;
-            if ranges.write(agent.pid()?).is_ok() {
+            if ranges.write(i32::try_from(agent.pid).unwrap_or(-1)).is_ok() {
                 agent.ranges = true;
                 return Ok(agent);
             }
@@ -85,11 +93,9 @@ impl Agent {
 
     fn clone() -> io::Result<Self> {
         let stack = Stack::new()?;
-        // SAFETY: numbers only.
-        let caller = unsafe { call(libc::SYS_pidfd_open, [std::process::id() as usize, 0, 0, 0, 0, 0]) };
-        // SAFETY: as above.
-        let bell = unsafe { call(libc::SYS_eventfd2, [0, flags(libc::EFD_CLOEXEC), 0, 0, 0, 0]) };
-        let (caller, bell) = (owned(caller)?, owned(bell)?);
+        let caller = open_caller()?;
+        // SAFETY: a call that takes numbers only and makes a descriptor.
+        let bell = unsafe { owned(call(libc::SYS_eventfd2, [0, flags(libc::EFD_CLOEXEC), 0, 0, 0, 0])) }?;
         let state = State { caller: caller.as_raw_fd(), bell: bell.as_raw_fd(), ..State::default() };
         let state = Box::new(state);
         let mut pidfd: RawFd = -1;
@@ -107,24 +113,15 @@ impl Agent {
         // and outlives it for the same reason.
         let made = unsafe { sys::clone3(&args, serve, std::ptr::from_ref::<State>(&state).cast()) };
         drop(blocked);
-        made.map_err(sys::os_error)?;
+        let pid = made.map_err(sys::os_error)?;
         // SAFETY: CLONE_PIDFD has stored a fresh descriptor, since the clone succeeded.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         let turn = Mutex::default();
-        Ok(Self { state, pidfd, _caller: caller, _bell: bell, turn, ranges: false, _stack: stack })
-    }
-
-    /// Its number, as the kernel tells it of its descriptor.
-    fn pid(&self) -> io::Result<i32> {
-        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd()))?;
-        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-        pid.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+        Ok(Self { state, pid, pidfd, _caller: caller, _bell: bell, turn, ranges: false, _stack: stack })
     }
 
     fn map_caller(&self) -> io::Result<()> {
-        let pid = self.pid()?;
-        // SAFETY: both take nothing and cannot fail.
-        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let (pid, (uid, gid)) = (self.pid, caller());
         std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
         std::fs::write(format!("/proc/{pid}/uid_map"), format!("0 {uid} 1"))?;
         std::fs::write(format!("/proc/{pid}/gid_map"), format!("0 {gid} 1"))
@@ -143,10 +140,10 @@ impl Agent {
         }
         self.say(ASKED);
         while self.state.word.load(Acquire) == ASKED {
-            if self.has_ended() {
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            wait_for(&self.state.word, ASKED, PATIENCE);
+            if self.state.word.load(Acquire) == ASKED && self.has_ended() {
+                return Err(sys::os_error(libc::ESRCH));
             }
-            wait_a_while(&self.state.word, ASKED);
         }
         match self.state.errno.load(Relaxed) {
             0 => Ok(self.state.value.load(Relaxed)),
@@ -182,8 +179,17 @@ impl Agent {
         let how = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.cast_unsigned();
         let mount = sys::fd(mount.as_raw_fd());
         // SAFETY: an open descriptor, a C string and numbers.
-        let tree = unsafe { self.call(libc::SYS_open_tree, [mount, sys::path(c""), how as usize, 0, 0, 0]) };
-        owned(tree.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)))
+        unsafe { self.open_by(libc::SYS_open_tree, [mount, sys::path(c""), how as usize, 0, 0, 0]) }
+    }
+
+    /// Has a system call made that makes a descriptor, in the table that both share.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Agent::call`] and [`owned`].
+    pub(super) unsafe fn open_by(&self, number: libc::c_long, arguments: [usize; 6]) -> io::Result<OwnedFd> {
+        // SAFETY: this function's contract.
+        unsafe { owned(Ok(self.call(number, arguments)?)) }
     }
 
     fn has_ended(&self) -> bool {
@@ -193,15 +199,11 @@ impl Agent {
     }
 
     /// Gives entries to their owners, as far as there are other users than the caller, and sets the modes that had to wait.
-    pub(super) fn give(&self, root: &OwnedFd, owners: &BTreeMap<PathBuf, Owner>) -> Result<(), ImageError> {
+    pub(super) fn give(&self, root: &OwnedFd, owners: &Owners) -> Result<(), ImageError> {
         // What is deeper first: a folder may lose the modes by which it can be entered.
         for (path, owner) in owners.iter().rev() {
-            match self.give_one(root, path, *owner) {
-                // A later layer has taken it away.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                Err(source) => return Err(ImageError::Owner { entry: path.display().to_string(), source }),
-                Ok(()) => {}
-            }
+            let cannot = |source| ImageError::Owner { entry: path.display().to_string(), source };
+            self.give_one(root, path, *owner).map_err(cannot)?;
         }
         Ok(())
     }
@@ -227,24 +229,12 @@ impl Agent {
     }
 
     fn open(&self, root: &OwnedFd, path: &Path, how: libc::c_int) -> io::Result<OwnedFd> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: all zero is a valid open_how.
-        let mut open: libc::open_how = unsafe { std::mem::zeroed() };
-        open.flags = u64::from((how | libc::O_CLOEXEC).cast_unsigned());
-        open.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-        let (root, open) = (sys::fd(root.as_raw_fd()), std::ptr::from_ref(&open) as usize);
+        let (path, how) = how_in_root(path, how)?;
+        let (root, how) = (sys::fd(root.as_raw_fd()), std::ptr::from_ref(&how) as usize);
         let size = size_of::<libc::open_how>();
         // SAFETY: an open descriptor, a C string, an open_how with its size.
-        let fd = unsafe { self.call(libc::SYS_openat2, [root, sys::path(&path), open, size, 0, 0]) }?;
-        owned(Ok(fd))
+        unsafe { self.open_by(libc::SYS_openat2, [root, sys::path(&path), how, size, 0, 0]) }
     }
-}
-
-/// A descriptor that a call, ours or the agent's, has just made in the table that both share.
-fn owned(made: Ret) -> io::Result<OwnedFd> {
-    let fd = made.map_err(sys::os_error)?;
-    // SAFETY: nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
 }
 
 impl Drop for Agent {
@@ -259,9 +249,6 @@ impl Drop for Agent {
         {}
     }
 }
-
-/// `CLONE_CLEAR_SIGHAND`.
-const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// The agent's whole life. It touches nothing but its state and what it is told to.
 ///
@@ -308,13 +295,4 @@ unsafe extern "C" fn serve(arg: *const c_void) -> ! {
             }
         }
     }
-}
-
-/// Sleeps until the word is woken, for a tenth of a second at most: whoever is waited for may have been killed.
-fn wait_a_while(word: &AtomicU32, value: u32) {
-    let timeout = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    let how = flags(libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG);
-    let timeout = std::ptr::from_ref(&timeout) as usize;
-    // SAFETY: a live word of 4 bytes, and a timespec.
-    unsafe { attempt(libc::SYS_futex, [word.as_ptr() as usize, how, value as usize, timeout, 0, 0]) };
 }

@@ -1,6 +1,6 @@
 //! One layer, or one whole archive, unpacked into a root.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use tar::EntryType;
 
-use super::agent::Owner;
+use super::agent::{Owner, Owners};
 use super::{Bounds, Image, ImageError, open_in_root};
 
 /// Marks of the OCI image format for what a layer takes away.
@@ -23,15 +23,20 @@ pub(super) struct Unpacker<'a> {
     bounds: Bounds,
     bytes: u64,
     entries: u64,
-    pub(super) left_out: Vec<String>,
+    left_out: Vec<String>,
     /// For an ordinary user, who may not give files away and needs to get into every folder: what is to be done in the end.
-    pub(super) owners: Option<BTreeMap<PathBuf, Owner>>,
+    owners: Option<Owners>,
 }
 
 impl<'a> Unpacker<'a> {
     pub(super) fn new(image: &'a Image, bounds: Bounds) -> Self {
-        let owners = image.owners.as_ref().map(|_| BTreeMap::new());
+        let owners = image.agent.is_some().then(Owners::new);
         Self { root: &image.root, bounds, bytes: 0, entries: 0, left_out: Vec::new(), owners }
+    }
+
+    /// The names of what was left out, and whose all is to be.
+    pub(super) fn finish(self) -> (Vec<String>, Owners) {
+        (self.left_out, self.owners.unwrap_or_default())
     }
 
     /// Applies one layer (a plain tar).
@@ -62,9 +67,7 @@ impl<'a> Unpacker<'a> {
             if entry.header().entry_type().is_file() {
                 self.count(entry.size())?;
             }
-            if self.place(&mut entry, parent, last).map_err(cannot)? {
-                self.note(&entry, &path).map_err(cannot)?;
-            } else {
+            if !self.place(&mut entry, parent, last).map_err(cannot)? {
                 self.left_out.push(shown.clone());
             }
             own.insert(path);
@@ -72,9 +75,22 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    /// Keeps in mind what cannot be done yet.
-    fn note(&mut self, entry: &tar::Entry<'_, impl Read>, path: &Path) -> io::Result<()> {
+    /// Keeps in mind what cannot be done yet, for the entry that has just been made as `name` in `dir`; `linked` is the other name
+    /// of the same file, and the folder of that.
+    fn note(
+        &mut self,
+        entry: &tar::Entry<'_, impl Read>,
+        (dir, name): (&OwnedFd, &OsStr),
+        linked: Option<(&OwnedFd, &OsStr)>,
+    ) -> io::Result<()> {
         let Some(owners) = &mut self.owners else { return Ok(()) };
+        let path = true_path(dir, name)?;
+        if let Some((dir, name)) = linked {
+            if let Some(&owner) = owners.get(&true_path(dir, name)?) {
+                owners.insert(path, owner);
+            }
+            return Ok(());
+        }
         let (uid, gid) = owner(entry);
         let mode = entry.header().mode()? & 0o7777;
         let mode = match entry.header().entry_type() {
@@ -83,12 +99,22 @@ impl<'a> Unpacker<'a> {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse if mode & 0o6000 != 0 => {
                 Some(mode)
             }
-            // The same file as another, which has an owner already.
-            EntryType::Link => return Ok(()),
             _ => None,
         };
-        owners.insert(path.to_owned(), Owner { uid, gid, mode });
+        owners.insert(path, Owner { uid, gid, mode });
         Ok(())
+    }
+
+    /// Removes whatever has this name in `dir`, and what was kept in mind of it.
+    fn unlink(&mut self, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+        if let Some(owners) = &mut self.owners {
+            let path = true_path(dir, name)?;
+            let below = owners.range(path.clone()..).take_while(|(other, _)| other.starts_with(&path));
+            for gone in below.map(|(other, _)| other.clone()).collect::<Vec<_>>() {
+                owners.remove(&gone);
+            }
+        }
+        unlink(dir, name)
     }
 
     fn count(&mut self, bytes: u64) -> Result<(), ImageError> {
@@ -101,15 +127,21 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Makes one entry; false for one that is left out.
-    fn place(&self, entry: &mut tar::Entry<'_, impl Read>, parent: &Path, last: &OsStr) -> io::Result<bool> {
+    fn place(
+        &mut self,
+        entry: &mut tar::Entry<'_, impl Read>,
+        parent: &Path,
+        last: &OsStr,
+    ) -> io::Result<bool> {
         let kind = entry.header().entry_type();
         let mode = entry.header().mode()? & 0o7777;
         let dir = self.folder(parent)?;
         let name = CString::new(last.as_bytes())?;
+        let mut linked = None;
         match kind {
             EntryType::Directory => {
                 if open_dir(&dir, &name).is_err() {
-                    unlink(&dir, last)?;
+                    self.unlink(&dir, last)?;
                     // SAFETY: an open descriptor and a C string, here and in the calls below.
                     check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o755) })?;
                 }
@@ -121,7 +153,7 @@ impl<'a> Unpacker<'a> {
                 }
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                unlink(&dir, last)?;
+                self.unlink(&dir, last)?;
                 let how = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
                 // SAFETY: as above.
                 let fd = unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), how, 0o600) };
@@ -137,7 +169,7 @@ impl<'a> Unpacker<'a> {
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                unlink(&dir, last)?;
+                self.unlink(&dir, last)?;
                 let target = CString::new(target)?;
                 // SAFETY: as above, two C strings.
                 check(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) })?;
@@ -147,28 +179,31 @@ impl<'a> Unpacker<'a> {
                 let outside =
                     || io::Error::new(io::ErrorKind::InvalidData, "it is a link that leads out of the root");
                 let target = plain(&target).ok_or_else(outside)?;
-                let (Some(parent), Some(target)) = (target.parent(), target.file_name()) else {
+                let (Some(from), Some(of)) = (target.parent(), target.file_name()) else {
                     return Err(outside());
                 };
-                let from = open_in_root(self.root, parent, libc::O_PATH | libc::O_DIRECTORY)?;
-                let target = CString::new(target.as_bytes())?;
-                if (parent, target.as_bytes()) != (Path::new(""), name.as_bytes()) {
-                    unlink(&dir, last)?;
+                if (from, of) != (parent, last) {
+                    self.unlink(&dir, last)?;
                 }
+                let from = open_in_root(self.root, from, libc::O_PATH | libc::O_DIRECTORY)?;
+                let target = CString::new(of.as_bytes())?;
                 // SAFETY: as above. Without AT_SYMLINK_FOLLOW: the name itself is linked, wherever it leads.
                 check(unsafe {
                     libc::linkat(from.as_raw_fd(), target.as_ptr(), dir.as_raw_fd(), name.as_ptr(), 0)
                 })?;
+                linked = Some((from, of.to_owned()));
             }
             EntryType::Fifo => {
-                unlink(&dir, last)?;
+                self.unlink(&dir, last)?;
                 // SAFETY: as above.
                 check(unsafe { libc::mkfifoat(dir.as_raw_fd(), name.as_ptr(), mode) })?;
             }
             // Devices: the instance has its own /dev. Global headers say nothing that matters here.
-            EntryType::XGlobalHeader => {}
+            EntryType::XGlobalHeader => return Ok(true),
             _ => return Ok(false),
         }
+        let linked = linked.as_ref().map(|(from, of)| (from, of.as_os_str()));
+        self.note(entry, (&dir, last), linked)?;
         Ok(true)
     }
 
@@ -193,22 +228,22 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Removes a name, and what is below it.
-    fn remove(&self, parent: &Path, name: &OsStr) -> io::Result<()> {
+    fn remove(&mut self, parent: &Path, name: &OsStr) -> io::Result<()> {
         match open_in_root(self.root, parent, libc::O_PATH | libc::O_DIRECTORY) {
-            Ok(dir) => unlink(&dir, name),
+            Ok(dir) => self.unlink(&dir, name),
             Err(_) => Ok(()),
         }
     }
 
     /// Removes everything in a folder but what this layer has made.
-    fn clear(&self, parent: &Path, own: &HashSet<PathBuf>) -> io::Result<()> {
+    fn clear(&mut self, parent: &Path, own: &HashSet<PathBuf>) -> io::Result<()> {
         let Ok(dir) = open_in_root(self.root, parent, libc::O_RDONLY | libc::O_DIRECTORY) else {
             return Ok(());
         };
         for child in std::fs::read_dir(by_fd(dir.as_raw_fd()))?.flatten() {
             let name = child.file_name();
             if !own.contains(&parent.join(&name)) {
-                unlink(&dir, &name)?;
+                self.unlink(&dir, &name)?;
             }
         }
         Ok(())
@@ -226,6 +261,12 @@ fn plain(path: &Path) -> Option<PathBuf> {
         }
     }
     Some(plain)
+}
+
+/// The path of a name in a folder, without any link in it, as the kernel tells it.
+fn true_path(dir: &OwnedFd, name: &OsStr) -> io::Result<PathBuf> {
+    let dir = std::fs::read_link(by_fd(dir.as_raw_fd()))?;
+    Ok(dir.strip_prefix("/").unwrap_or(&dir).join(name))
 }
 
 /// A folder by its descriptor, for functions that want a path.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::agent::Owners;
 use super::layer::Unpacker;
 use super::read::{Hashed, decompressed, digest};
 use super::{Bounds, Image, ImageError, text_in_root};
@@ -32,7 +33,7 @@ struct Files {
     source: Source,
 }
 
-pub(super) fn unpack(path: &Path, bounds: Bounds, image: Image) -> Result<Image, ImageError> {
+pub(super) fn unpack(path: &Path, bounds: Bounds, image: Image) -> Result<(Image, Owners), ImageError> {
     let read = |what: &str, source| ImageError::Read { path: path.to_owned(), what: what.to_owned(), source };
     if path.is_dir() {
         let files = Files { path: path.to_owned(), source: Source::Folder(path.to_owned()) };
@@ -49,13 +50,14 @@ pub(super) fn unpack(path: &Path, bounds: Bounds, image: Image) -> Result<Image,
     } else if is_saved {
         files.saved(bounds, image)
     } else {
-        let Source::Archive(mut file, _) = files.source else { return Ok(image) };
+        let Source::Archive(mut file, _) = files.source else { return Ok((image, Owners::new())) };
         file.rewind().map_err(|source| read("the archive", source))?;
         let mut image = image;
         let mut unpacker = Unpacker::new(&image, bounds);
         unpacker.layer(io::BufReader::new(file), "the archive")?;
-        (image.left_out, image.owners) = (unpacker.left_out, unpacker.owners);
-        Ok(image)
+        let owners;
+        (image.left_out, owners) = unpacker.finish();
+        Ok((image, owners))
     }
 }
 
@@ -144,7 +146,7 @@ impl Files {
     }
 
     /// An OCI image layout.
-    fn oci(&self, bounds: Bounds, mut image: Image) -> Result<Image, ImageError> {
+    fn oci(&self, bounds: Bounds, mut image: Image) -> Result<(Image, Owners), ImageError> {
         let mut manifest = self.json("index.json", None)?;
         for _ in 0..DEPTH {
             let Some(manifests) = manifest.get("manifests").and_then(Value::as_array) else { break };
@@ -166,12 +168,13 @@ impl Files {
             unpacker.layer(decompressed(&mut hashed).map_err(cannot)?, &name)?;
             compare(&name, expected, hashed.finish().map_err(cannot)?)?;
         }
-        (image.left_out, image.owners) = (unpacker.left_out, unpacker.owners);
-        Ok(configured(image, &config["config"]))
+        let owners;
+        (image.left_out, owners) = unpacker.finish();
+        Ok((configured(image, &config["config"]), owners))
     }
 
     /// What `docker save` writes, before it became an OCI layout, too.
-    fn saved(&self, bounds: Bounds, mut image: Image) -> Result<Image, ImageError> {
+    fn saved(&self, bounds: Bounds, mut image: Image) -> Result<(Image, Owners), ImageError> {
         let manifest = self.json("manifest.json", None)?;
         let config = manifest[0]["Config"].as_str();
         let name = config.ok_or_else(|| format("manifest.json", "it names no configuration"))?;
@@ -191,8 +194,9 @@ impl Files {
             unpacker.layer(&mut hashed, name)?;
             compare(name, expected, hashed.finish().map_err(cannot)?)?;
         }
-        (image.left_out, image.owners) = (unpacker.left_out, unpacker.owners);
-        Ok(configured(image, &config["config"]))
+        let owners;
+        (image.left_out, owners) = unpacker.finish();
+        Ok((configured(image, &config["config"]), owners))
     }
 }
 

@@ -9,18 +9,17 @@ mod layer;
 mod layout;
 mod read;
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::options::User;
-use crate::sys::{self, call};
-use agent::{Agent, Owner};
+use crate::sys::{self, call, owned};
+use agent::Agent;
 
 /// Why an archive or image cannot be used as a root. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
@@ -133,8 +132,6 @@ pub struct Image {
     pub left_out: Vec<String>,
     /// In whose namespace the root is, for an ordinary user.
     agent: Option<Agent>,
-    /// Whether only the caller's own user may be used while it is unpacked; then what it will be owned by.
-    owners: Option<BTreeMap<PathBuf, Owner>>,
 }
 
 impl Image {
@@ -161,11 +158,10 @@ impl Image {
             workdir: None,
             user: None,
             left_out: vec![],
-            owners: agent.as_ref().map(|_| BTreeMap::new()),
             agent,
         };
-        let mut image = layout::unpack(path, bounds, image)?;
-        if let Some((agent, owners)) = image.agent.as_ref().zip(image.owners.take()) {
+        let (image, owners) = layout::unpack(path, bounds, image)?;
+        if let Some(agent) = &image.agent {
             let memory = |step| move |source| ImageError::Memory { step, source };
             // What is mounted on in every instance, also in one without a layer of changes.
             for name in [c"dev", c"proc"] {
@@ -215,23 +211,25 @@ const CLOEXEC: usize = 1;
 
 /// A file system in memory, mounted nowhere; made by the agent, where there is one.
 fn memory(bounds: Bounds, agent: Option<&Agent>) -> Result<OwnedFd, ImageError> {
-    // SAFETY (of each use): descriptors that are open, C strings that live until it returns, and numbers.
+    let failed = |step| move |source| ImageError::Memory { step, source };
     let checked = |step, number, arguments| {
-        // SAFETY: see above.
+        // SAFETY: descriptors that are open, C strings that live until it returns, and numbers, in each use below.
         let done = unsafe {
             match agent {
                 Some(agent) => agent.call(number, arguments),
                 None => call(number, arguments).map_err(sys::os_error),
             }
         };
-        done.map_err(|source| ImageError::Memory { step, source })
+        done.map_err(failed(step))
     };
-    let owned = |fd: usize| {
-        // SAFETY: a descriptor that a call has just made and nobody else knows.
-        unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) }
+    let opened = |step, number, arguments| {
+        let made = checked(step, number, arguments)?;
+        // SAFETY: both uses below are calls that make a descriptor, in the table that an agent shares.
+        unsafe { owned(Ok(made)) }.map_err(failed(step))
     };
-    let context = checked("fsopen", libc::SYS_fsopen, [sys::path(c"tmpfs"), CLOEXEC, 0, 0, 0, 0])?;
-    let _context = owned(context);
+    let tmpfs = sys::path(c"tmpfs");
+    let opened_context = opened("fsopen", libc::SYS_fsopen, [tmpfs, CLOEXEC, 0, 0, 0, 0])?;
+    let context = sys::fd(opened_context.as_raw_fd());
     let options = [
         ("mode", "755".to_owned()),
         ("size", bounds.bytes.to_string()),
@@ -245,32 +243,26 @@ fn memory(bounds: Bounds, agent: Option<&Agent>) -> Result<OwnedFd, ImageError> 
     checked("fsconfig", libc::SYS_fsconfig, [context, CREATE, 0, 0, 0, 0])?;
     #[expect(clippy::cast_possible_truncation, reason = "unsigned long is as wide as a register here")]
     let attributes = libc::MOUNT_ATTR_NODEV as usize;
-    checked("fsmount", libc::SYS_fsmount, [context, CLOEXEC, attributes, 0, 0, 0]).map(owned)
+    opened("fsmount", libc::SYS_fsmount, [context, CLOEXEC, attributes, 0, 0, 0])
 }
 
 /// Opens a path below `root` as if `root` were "/": links and `..` lead nowhere but within it.
 pub(crate) fn open_in_root(root: &impl AsRawFd, path: &Path, flags: libc::c_int) -> io::Result<OwnedFd> {
+    let (path, how) = how_in_root(path, flags)?;
+    let (root, how) = (sys::fd(root.as_raw_fd()), std::ptr::from_ref(&how) as usize);
+    let size = size_of::<libc::open_how>();
+    // SAFETY: an open descriptor, a C string, an open_how with its size; the call makes a descriptor.
+    unsafe { owned(call(libc::SYS_openat2, [root, sys::path(&path), how, size, 0, 0])) }
+}
+
+/// What openat2(2) takes to open a path below a root as if that were "/".
+fn how_in_root(path: &Path, flags: libc::c_int) -> io::Result<(CString, libc::open_how)> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: all zero is a valid open_how.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
     how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-    // SAFETY: an open descriptor, a C string, an open_how with its size.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    };
-    match RawFd::try_from(fd) {
-        // SAFETY: a descriptor that the call above made and nobody else knows.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok((CString::new(path.as_os_str().as_bytes())?, how))
 }
 
 /// A file's text out of the root, as far as it is of use.
