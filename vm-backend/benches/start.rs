@@ -121,5 +121,10 @@ fn font(_: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, font, bench);
+criterion_group! {
+    name = benches;
+    // Criterion's 100,000 resamples, each of them a point of a density to draw, take ten times as long as these samples do.
+    config = Criterion::default().nresamples(5_000);
+    targets = font, bench
+}
 criterion_main!(benches);
