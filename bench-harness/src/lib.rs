@@ -6,6 +6,7 @@ pub mod clock;
 pub mod cmd;
 pub mod cold;
 pub mod container_options;
+pub mod echo;
 pub mod error;
 pub mod experiment;
 pub mod gate;

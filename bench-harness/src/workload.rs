@@ -208,6 +208,7 @@ impl Subject {
             pids: Some(PIDS),
             files: Vec::new(),
             once: false,
+            network: self.catalogued.is_some_and(|workload| workload.needs.network),
             container: None,
         }
     }

@@ -24,7 +24,7 @@ impl Aggressor {
     /// What it needs of a target where it is told to use so many bytes.
     #[must_use]
     pub const fn needs(&self, bytes: u64) -> Needs {
-        Needs { memory_bytes: self.own_bytes + bytes, stdin: true, calls: self.calls }
+        Needs { memory_bytes: self.own_bytes + bytes, stdin: true, network: false, calls: self.calls }
     }
 
     /// The arguments that follow the program's name.

@@ -56,10 +56,10 @@ const OWN_BYTES: u64 = 4 * MIB;
 const REAL_BYTES: u64 = 4 * MIB;
 
 const fn needs(memory_bytes: u64, calls: &'static [&'static str]) -> Needs {
-    Needs { memory_bytes: OWN_BYTES + memory_bytes, stdin: false, calls }
+    Needs { memory_bytes: OWN_BYTES + memory_bytes, stdin: false, network: false, calls }
 }
 
-static ALL: [Workload; 17] = [
+static ALL: [Workload; 18] = [
     Workload {
         program: Program::Core,
         name: "noop",
@@ -232,6 +232,22 @@ static ALL: [Workload; 17] = [
             REAL_BYTES + 10 * MIB,
             &["clock_gettime", "fsync", "ftruncate", "openat", "pread64", "pwrite64", "unlink"],
         ),
+    },
+    Workload {
+        program: Program::Real,
+        name: "net-echo",
+        summary: "round trips and a stream over TCP to a server of the host that sends everything back",
+        operation: "one round trip of 64 bytes, and 8 KiB of the stream",
+        operations_per_iteration: 64,
+        expected_check: "f96e9c0ae4fcd490",
+        figures: &[("round_trip_p50", "ns"), ("round_trip_p99", "ns"), ("throughput", "bytes/s")],
+        needs: Needs {
+            network: true,
+            ..needs(
+                REAL_BYTES + 2 * MIB,
+                &["clock_gettime", "connect", "ioctl", "recvfrom", "sendto", "socket"],
+            )
+        },
     },
 ];
 

@@ -34,6 +34,10 @@ pub mod protocol;
 pub use catalogue::{Invocation, Program, Workload};
 pub use needs::{Calls, Capabilities, Needs};
 
+/// The variable by which a workload that needs a network learns where a server is that sends back whatever it gets: `ADDRESS:PORT`,
+/// or `CARD:PORT` for the other one in the network of four addresses that this network card is in.
+pub const SERVER: &str = "NET_ECHO";
+
 /// The program whose start is measured, with the small workloads: a static x86-64 Linux ELF file, to be run as it is in every target.
 pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload-program"));
 

@@ -13,6 +13,8 @@ pub struct Needs {
     pub memory_bytes: u64,
     /// Whether it reads standard input.
     pub stdin: bool,
+    /// Whether it talks with a server of the host, of which [`crate::SERVER`] tells it.
+    pub network: bool,
     /// System calls beyond [`BASIC_CALLS`].
     pub calls: &'static [&'static str],
 }
@@ -24,6 +26,8 @@ pub struct Capabilities {
     pub memory_bytes: Option<u64>,
     /// Whether standard input reaches the program.
     pub stdin: bool,
+    /// Whether a network leads from the program to the host.
+    pub network: bool,
     /// The system calls that are served.
     pub calls: Calls,
 }
@@ -42,7 +46,7 @@ pub enum Calls {
 impl Capabilities {
     /// A target in which a Linux kernel serves the program without any limit.
     pub const fn linux() -> Self {
-        Self { memory_bytes: None, stdin: true, calls: Calls::Linux }
+        Self { memory_bytes: None, stdin: true, network: true, calls: Calls::Linux }
     }
 }
 
@@ -70,6 +74,9 @@ impl Needs {
         if self.stdin && !target.stdin {
             return Some("reads standard input, which the target does not pass on".to_owned());
         }
+        if self.network && !target.network {
+            return Some("talks with the host over a network, and the target has none".to_owned());
+        }
         let missing: Vec<&str> =
             BASIC_CALLS.iter().chain(self.calls).copied().filter(|call| !target.calls.serves(call)).collect();
         (!missing.is_empty())
@@ -81,7 +88,7 @@ impl Needs {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs { memory_bytes: 100 << 20, stdin: false, calls: &["munmap"] };
+    const NEEDS: Needs = Needs { memory_bytes: 100 << 20, stdin: false, network: false, calls: &["munmap"] };
 
     #[test]
     fn a_linux_target_serves_everything() {
@@ -108,6 +115,9 @@ mod tests {
         target.calls = Calls::Linux;
         target.stdin = false;
         assert_eq!(NEEDS.unmet_by(&target), None);
+        target.network = false;
+        assert_eq!(NEEDS.unmet_by(&target), None);
+        assert!(Needs { network: true, ..NEEDS }.unmet_by(&target).unwrap().contains("over a network"));
         assert!(Needs { stdin: true, ..NEEDS }.unmet_by(&target).unwrap().contains("standard input"));
     }
 }

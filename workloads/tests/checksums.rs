@@ -1,16 +1,36 @@
 //! The catalogue and the program agree: same names, same checksums, for any number of iterations.
 
+use std::net::TcpListener;
+
 use workload_program::Work;
+use workload_real::net_echo::{self, NetEcho};
 use workloads::{Program, Workload, catalogue};
 
 /// The workload in this process. The one that makes a process of its own is none for a test with several threads:
 /// `program.rs` runs it as it is.
 fn prepare(workload: &Workload) -> Option<Box<dyn Work>> {
     let prepare = match workload.program {
+        _ if workload.needs.network => return Some(Box::new(NetEcho::to(&echoing()).expect(workload.name))),
         Program::Core => workload_program::prepare,
         Program::Real => workload_real::prepare,
     };
     (workload.name != "key-value").then(|| prepare(workload.name).expect(workload.name))
+}
+
+/// The address of a server that sends its one client back whatever it gets.
+fn echoing() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it has an address");
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a client");
+        std::io::copy(&mut &stream, &mut &stream)
+    });
+    address.to_string()
+}
+
+#[test]
+fn the_server_is_named_by_the_variable_that_the_program_looks_for() {
+    assert_eq!(workloads::SERVER, net_echo::SERVER);
 }
 
 #[test]

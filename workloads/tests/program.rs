@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -46,6 +47,17 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("the program prints ASCII")
 }
 
+/// The address of a server that sends its one client back whatever it gets; where there is none, it waits until the test's end.
+fn echoing() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it has an address");
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a client");
+        std::io::copy(&mut &stream, &mut &stream)
+    });
+    address.to_string()
+}
+
 #[test]
 fn they_are_static_executables_that_need_no_loader() {
     for (program, most) in [(PROGRAM, 2 << 20), (REAL_PROGRAM, 6 << 20)] {
@@ -80,6 +92,7 @@ fn every_workload_prints_its_repetitions_and_the_expected_checks() {
         let invocation = Invocation { iters: Some(2), reps: 2, warmup: 1, ..Invocation::of(workload) };
         let output = file(workload.program)
             .args(invocation.arguments())
+            .env(workloads::SERVER, echoing())
             .stdin(Stdio::null())
             .output()
             .expect("the program starts");
@@ -108,6 +121,14 @@ fn every_workload_prints_its_repetitions_and_the_expected_checks() {
         });
         assert_eq!(seen, expected, "{}", workload.name);
     }
+}
+
+#[test]
+fn a_workload_without_its_server_says_what_it_looks_for() {
+    let output = file(Program::Real).arg("net-echo").env_remove(workloads::SERVER).output();
+    let output = output.expect("the program starts");
+    assert_eq!((text(&output.stdout), output.status.code()), ("ready\n", Some(1)));
+    assert!(text(&output.stderr).contains("NET_ECHO"), "{}", text(&output.stderr));
 }
 
 #[test]

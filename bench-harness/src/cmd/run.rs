@@ -58,6 +58,7 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         pids: args.container.as_ref().and_then(|options| options.pids),
         files: args.file.iter().map(|pair| file_pair(pair)).collect::<Result<_, _>>()?,
         once: true,
+        network: false,
         container: args.container.clone(),
     };
     signals::kill_child_on_interrupt().map_err(HarnessError::Signals)?;

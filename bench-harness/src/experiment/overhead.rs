@@ -148,7 +148,11 @@ fn cell(
     let mut rows = Vec::new();
     for participant in bench.participants {
         let capabilities = participant.target.capabilities(bench.mem_mib);
-        let unmet = subject.catalogued.and_then(|workload| workload.needs.unmet_by(&capabilities));
+        let needs = subject.catalogued.map(|workload| workload.needs);
+        let unmet = needs.and_then(|needs| needs.unmet_by(&capabilities)).or_else(|| {
+            let tried = needs.filter(|needs| needs.network).map(|_| participant.target.network());
+            Some(format!("needs a network, which this host refuses: {}", tried?.err()?))
+        });
         match unmet {
             Some(reason) => {
                 rows.push(skipped_row(experiment, &participant.name, &subject.name, &reason));

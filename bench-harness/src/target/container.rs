@@ -4,17 +4,19 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use container_backend::{
-    Bind, Config, Exit, Isolation, Layer, Limits, Process, ProcessError, Status as BackendStatus, Stream,
-    Usage,
+    Address, Bind, Config, Exit, Isolation, Layer, Limits, Network, Process, ProcessError,
+    Status as BackendStatus, Stream, Usage, Veth,
 };
 
 use super::{
     ENVIRONMENT, End, Instance, Launch, LaunchError, Prepared, Program, SkipReason, Spent, Status, Stdio,
     Target, TargetKind,
 };
+use crate::echo::{Echo, Reach};
 
 /// A namespace container.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +43,12 @@ impl Target for Container {
         (!refused.is_empty()).then(|| format!("without all limits: {}", refused.join(", ")))
     }
 
+    fn network(&self) -> Result<(), SkipReason> {
+        let config = Config::new(container_backend::Program::Path("/proc/self/exe".into()));
+        let config = config.isolation(Isolation::container()).network(Network::Veth(pair(0)));
+        config.prepare().map(drop).map_err(|error| SkipReason(crate::error::chain(&error)))
+    }
+
     fn prepare(&self, launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
         let mut limits = Limits::none();
         if let Some(mib) = launch.mem_mib {
@@ -55,6 +63,13 @@ impl Target for Container {
                 limits = options.limits(limits);
                 options.config(config(launch), &launch.argv, &ENVIRONMENT)?
             }
+        };
+        let echo = launch.network.then(|| Echo::start(Reach::Link)).transpose()?;
+        let config = match &echo {
+            Some(echo) => config
+                .envs([(workloads::SERVER, format!("{CARD}:{}", echo.port()))])
+                .network(Network::Veth(pair(NUMBER.fetch_add(1, Ordering::Relaxed)))),
+            None => config,
         };
         let files = launch.files.iter().map(|(host, inside)| Bind {
             host: host.clone(),
@@ -72,15 +87,37 @@ impl Target for Container {
             }
             None => {
                 let detach = launch.container.as_ref().is_some_and(|options| options.detach);
-                Ok(Box::new(PreparedProcess { detach, once: launch.once, ..prepared }))
+                let prepared = Box::new(PreparedProcess { detach, once: launch.once, ..prepared });
+                Ok(match echo {
+                    Some(echo) => echo.beside(prepared),
+                    None => prepared,
+                })
             }
         }
     }
 }
 
+/// The inner end of a pair of network interfaces.
+const CARD: &str = "eth0";
+
+/// Numbers the pairs of this process.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A pair of network interfaces in a network of four addresses like that of a TAP device. Those are numbered from the lower end; pairs
+/// begin in the middle, each process somewhere else.
+fn pair(number: u32) -> Veth {
+    const MIDDLE: u32 = 8_192;
+    let number = MIDDLE + std::process::id().wrapping_add(number) % MIDDLE / 2;
+    let (outside, inside) = vm_backend::linux::virtio::tap::addresses(number);
+    let address = |address: std::net::Ipv4Addr| Address::new(address.into(), 30);
+    let addresses = address(inside).zip(address(outside));
+    addresses.map_or_else(Veth::new, |(inside, outside)| Veth::new().addresses(inside, outside))
+}
+
 /// A bare process. In a session of its own, as instances of every target are: the terminal's Ctrl-C is for us alone.
-pub(super) fn bare(launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
-    let config = config(launch).envs(ENVIRONMENT).isolation(Isolation::none().with(Layer::Session));
+pub(super) fn bare(launch: &Launch, more: &[(&str, &str)]) -> Result<Box<dyn Prepared>, LaunchError> {
+    let environment = ENVIRONMENT.into_iter().chain(more.iter().copied());
+    let config = config(launch).envs(environment).isolation(Isolation::none().with(Layer::Session));
     Ok(Box::new(prepare(config)?))
 }
 

@@ -60,6 +60,7 @@ mod tests {
             pids: None,
             files: Vec::new(),
             once: false,
+            network: false,
             container: None,
         };
         let delayed = Delayed { inner: Box::new(inner), by: Duration::from_millis(3) };

@@ -39,7 +39,12 @@ impl Target for Microvm {
 
     fn capabilities(&self, mem_mib: u64) -> Capabilities {
         let mib = mem_mib.saturating_sub(GUEST_MIB);
-        Capabilities { memory_bytes: Some(mib << 20), stdin: true, calls: Calls::Without(UNSERVED) }
+        Capabilities {
+            memory_bytes: Some(mib << 20),
+            stdin: true,
+            network: false,
+            calls: Calls::Without(UNSERVED),
+        }
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {

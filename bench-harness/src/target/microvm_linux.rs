@@ -5,13 +5,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vm_backend::linux::virtio::tap::Tap;
 use vm_backend::{LinuxConfig, Root};
 use workloads::Capabilities;
 
 use super::microvm::{PreparedVm, guest_path};
 use super::{ENVIRONMENT, Launch, LaunchError, Prepared, Program, SkipReason, Target, TargetKind};
+use crate::echo::{Echo, Reach};
 use crate::error::chain;
 use crate::memory_size::DEFAULT_MIB;
+
+/// The guest's name for its network card.
+const CARD: &str = "eth0";
 
 /// What a Linux kernel keeps of the memory for itself, with the archive that the program came in, generously.
 const KERNEL_MIB: u64 = 96;
@@ -145,6 +150,10 @@ impl Target for MicrovmLinux {
         Capabilities { memory_bytes: Some(mib << 20), ..Capabilities::linux() }
     }
 
+    fn network(&self) -> Result<(), SkipReason> {
+        Tap::new().map(drop).map_err(|error| SkipReason(chain(&error)))
+    }
+
     fn prepare(&self, launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
         // `run` comes here without having asked.
         self.probe().map_err(|reason| LaunchError::Unsupported(reason.0))?;
@@ -172,13 +181,17 @@ impl Target for MicrovmLinux {
             .vcpus(self.0.vcpus.unwrap_or(1))
             .cmdline_extra(&self.0.cmdline_extra)
             .console(self.0.console)
-            .network(self.0.network)
+            .network(self.0.network || launch.network)
             .args(args.iter().cloned());
         let own = launch.container.iter().flat_map(|options| &options.env);
         let own: Vec<(&str, &str)> = own.map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let usual = ENVIRONMENT.iter().filter(|(key, _)| own.iter().all(|(other, _)| other != key));
         for (key, value) in usual.chain(&own) {
             config = config.env(key, value);
+        }
+        let echo = launch.network.then(|| Echo::start(Reach::Link)).transpose()?;
+        if let Some(echo) = &echo {
+            config = config.env(workloads::SERVER, &format!("{CARD}:{}", echo.port()));
         }
         for (image, read_only) in &self.0.disks {
             config = config.disk(image, *read_only);
@@ -187,7 +200,10 @@ impl Target for MicrovmLinux {
             config = config.file(host, guest);
         }
         let vm = config.prepare().map_err(|error| LaunchError::Vm(error.into()))?;
-        Ok(Box::new(PreparedVm(vm)))
+        Ok(match echo {
+            Some(echo) => echo.beside(Box::new(PreparedVm(vm))),
+            None => Box::new(PreparedVm(vm)),
+        })
     }
 }
 

@@ -103,6 +103,15 @@ pub enum LaunchError {
     /// The virtual machine backend's own error.
     #[error(transparent)]
     Vm(Box<dyn std::error::Error + Send + Sync>),
+    /// The server for a workload that needs a network.
+    #[error("the server for the workload cannot {step}")]
+    Echo {
+        /// What it cannot do.
+        step: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// A scripted failure of the fake target.
     #[error("{0}")]
     Scripted(String),
@@ -132,6 +141,8 @@ pub struct Launch {
     pub files: Vec<(PathBuf, PathBuf)>,
     /// Whether it is started once and at once, as by `run`: what an instance needs first may then begin with `prepare`.
     pub once: bool,
+    /// Whether it talks with a server of ours over a network: then [`workloads::SERVER`] tells it where.
+    pub network: bool,
     /// What only a container is given or denied.
     pub container: Option<Box<ContainerOptions>>,
 }
@@ -218,6 +229,14 @@ pub trait Target {
     /// What it has to do without on this host although it runs: one clause, for example why it cannot set limits.
     fn limitation(&self) -> Option<String> {
         None
+    }
+
+    /// Whether this host lets it give a program a network that leads to the host. Tried, where a workload needs one.
+    ///
+    /// # Errors
+    /// The reason why not.
+    fn network(&self) -> Result<(), SkipReason> {
+        Ok(())
     }
 
     /// Computes all that is not one instance's own.

@@ -1,6 +1,9 @@
 //! `native`: a bare process, started by the same code as the container with every layer of isolation left out.
 
+use std::net::Ipv4Addr;
+
 use super::{Launch, LaunchError, Prepared, SkipReason, Target, TargetKind, container};
+use crate::echo::{Echo, Reach};
 
 /// The baseline.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +24,11 @@ impl Target for Native {
                 "a bare process sees the host's files as they are; leave --file out".into(),
             ));
         }
-        container::bare(launch)
+        if !launch.network {
+            return container::bare(launch, &[]);
+        }
+        let echo = Echo::start(Reach::Loopback)?;
+        let server = format!("{}:{}", Ipv4Addr::LOCALHOST, echo.port());
+        Ok(echo.beside(container::bare(launch, &[(workloads::SERVER, &server)])?))
     }
 }

@@ -10,6 +10,7 @@
 //! - [`sort`]: sorting numbers and strings
 //! - [`key_value`]: a server in a process of its own that answers a client over a socket pair
 //! - [`file_io`]: writing, syncing and reading a file
+//! - [`net_echo`]: round trips and a stream over TCP to a server outside
 //! - [`log`]: the generated log that two of them read
 //! - [`aggressor`]: no workload: a bad neighbour that keeps to a limit
 //! - [`probe`]: no workload: what a program can see and do where it runs
@@ -20,6 +21,7 @@ pub mod json;
 pub mod key_value;
 pub mod log;
 pub mod lz4;
+pub mod net_echo;
 pub mod probe;
 pub mod regex;
 pub mod sort;
@@ -28,7 +30,7 @@ pub mod sqlite;
 use workload_program::{PrepareError, Work};
 
 /// All of them, in the order in which they are listed.
-pub const NAMES: [&str; 7] = ["sqlite", "json", "lz4", "regex", "sort", "key-value", "file-io"];
+pub const NAMES: [&str; 8] = ["sqlite", "json", "lz4", "regex", "sort", "key-value", "file-io", "net-echo"];
 
 /// Prepares the workload `name`: its buffers, its data, its server.
 ///
@@ -44,6 +46,7 @@ pub fn prepare(name: &str) -> Result<Box<dyn Work>, PrepareError> {
         "sort" => Box::new(sort::Sort::new()?),
         "key-value" => Box::new(key_value::KeyValue::new()?),
         "file-io" => Box::new(file_io::FileIo::new()?),
+        "net-echo" => Box::new(net_echo::NetEcho::new()?),
         _ => return Err(PrepareError::Unknown),
     })
 }
