@@ -1,7 +1,7 @@
 //! What can go wrong, by the step at which it does.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A request that cannot be met as it is worded.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -235,4 +235,11 @@ pub enum Error {
         /// Which.
         signal: i32,
     },
+}
+
+impl Error {
+    /// What was tried with a file, and failed.
+    pub(crate) fn file(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::File { operation, path: path.to_owned(), source }
+    }
 }

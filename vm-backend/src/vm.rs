@@ -46,17 +46,19 @@ pub struct Vm {
     kind: Virtualisation,
 }
 
-pub(crate) fn open(path: &Path) -> Result<(File, u64), Error> {
-    let error = |operation| move |source| Error::File { operation, path: path.to_owned(), source };
+/// A regular file, to be read and perhaps written, and its size.
+pub(crate) fn open(path: &Path, write: bool) -> Result<(File, u64), Error> {
     // Without waiting: what is no regular file is refused below, a pipe without a writer as well.
     let file = File::options()
         .read(true)
+        .write(write)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
-        .map_err(error("opened"))?;
-    let metadata = file.metadata().map_err(error("examined"))?;
+        .map_err(Error::file("opened", path))?;
+    let metadata = file.metadata().map_err(Error::file("examined", path))?;
     if !metadata.is_file() {
-        return Err(error("used: it is not a regular file")(io::ErrorKind::InvalidInput.into()));
+        let refused = Error::file("used: it is not a regular file", path);
+        return Err(refused(io::ErrorKind::InvalidInput.into()));
     }
     Ok((file, metadata.len()))
 }
@@ -65,19 +67,16 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64), Error> {
 pub(crate) fn open_program(program: &Program) -> Result<(File, u64, PathBuf), Error> {
     match program {
         Program::Path(path) => {
-            let (file, size) = open(path)?;
-            let examined = |source| Error::File { operation: "examined", path: path.clone(), source };
-            if file.metadata().map_err(examined)?.mode() & 0o111 == 0 {
+            let (file, size) = open(path, false)?;
+            if file.metadata().map_err(Error::file("examined", path))?.mode() & 0o111 == 0 {
                 return Err(Error::Program { path: path.clone(), source: ProgramError::NotExecutable });
             }
             Ok((file, size, path.clone()))
         }
         Program::Sealed(fd) => {
             let path = PathBuf::from("(sealed program)");
-            let error =
-                |operation| Error::File { operation, path: path.clone(), source: io::Error::last_os_error() };
-            let file = File::from(fd.try_clone().map_err(|_| error("duplicated"))?);
-            let size = file.metadata().map_err(|_| error("examined"))?.len();
+            let file = File::from(fd.try_clone().map_err(Error::file("duplicated", &path))?);
+            let size = file.metadata().map_err(Error::file("examined", &path))?.len();
             Ok((file, size, path))
         }
     }
@@ -98,24 +97,20 @@ impl Vm {
         config.check()?;
         let (program, size, path) = open_program(&config.program)?;
         let image = elf::read(&program, size)
-            .map_err(|source| Error::File { operation: "read", path: path.clone(), source })?
+            .map_err(Error::file("read", &path))?
             .map_err(|source| Error::Program { path: path.clone(), source })?;
         check_host_memory(config.memory)?;
 
         let guest_path =
             config.guest_path.as_deref().map_or(DEFAULT_PATH.as_bytes(), std::ffi::CStr::to_bytes);
         let mut files = vec![(
-            program.try_clone().map_err(|source| Error::File {
-                operation: "duplicated",
-                path: path.clone(),
-                source,
-            })?,
+            program.try_clone().map_err(Error::file("duplicated", &path))?,
             path,
             size,
         )];
         let mut paths: Vec<(&[u8], u64)> = vec![(guest_path, 0o555)];
         for (host, guest) in &config.files {
-            let (file, size) = open(host)?;
+            let (file, size) = open(host, false)?;
             files.push((file, host.clone(), size));
             paths.push((guest.as_bytes(), 0o444));
         }

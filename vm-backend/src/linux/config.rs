@@ -119,7 +119,7 @@ impl LinuxConfig {
         self.common(|c| c.env(name, value))
     }
 
-    /// Puts a copy of a file of the host into the guest, at an absolute path.
+    /// Puts a copy of a file of the host into the guest, at an absolute path; not where the root is a disk.
     pub fn file(self, host: impl Into<PathBuf>, guest: impl AsRef<Path>) -> Self {
         self.common(|c| c.file(host, guest))
     }

@@ -1,6 +1,9 @@
 //! A writer of the archive format that initramfs is (Documentation/driver-api/early-userspace/buffer-format.rst: "newc").
 
 use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::error::LinuxError;
 
 const MAGIC: &[u8] = b"070701";
 const TRAILER: &[u8] = b"TRAILER!!!";
@@ -27,6 +30,17 @@ pub enum AddError {
     Twice,
     /// More than 4 GiB.
     TooLarge,
+}
+
+impl AddError {
+    /// What cannot be added is this.
+    pub(super) fn at(self, path: &Path) -> LinuxError {
+        let path = path.to_owned();
+        match self {
+            Self::Twice => LinuxError::Twice { path },
+            Self::TooLarge => LinuxError::FileTooLarge { path },
+        }
+    }
 }
 
 impl Archive {
@@ -122,13 +136,8 @@ impl Archive {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.bytes.len() as u64
-    }
-
-    /// Nothing was added yet.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
     }
 
     /// The whole archive.

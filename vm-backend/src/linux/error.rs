@@ -128,6 +128,15 @@ pub enum LinuxError {
         /// Memory, MiB.
         limit: u64,
     },
+    /// The disk would hide it, and is not changed.
+    #[error(
+        "{path} cannot be put into a machine whose root is a disk; put it on the disk, or give a folder as the root",
+        path = .path.display()
+    )]
+    FileBesideDisk {
+        /// Where the file should have been in the guest.
+        path: PathBuf,
+    },
     /// More disks and network cards than there are interrupt lines for.
     #[error("a machine has at most {limit} disks and network cards, not {asked}")]
     Devices {

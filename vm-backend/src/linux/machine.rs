@@ -4,6 +4,7 @@
 //! instance maps that file privately, so that loading a kernel of 14 MB is three mmap(2), and what no instance writes to
 //! exists once on the host.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, RawFd};
@@ -85,9 +86,8 @@ fn image_error(step: &'static str) -> impl Fn(io::Error) -> Error {
 }
 
 fn read_all(mut file: &File, size: u64, path: &Path) -> Result<Vec<u8>, Error> {
-    let error = |source| Error::File { operation: "read", path: path.to_owned(), source };
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(error)?;
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(Error::file("read", path))?;
     Ok(bytes)
 }
 
@@ -102,13 +102,7 @@ fn archive(config: &LinuxConfig, guest_path: &[u8]) -> Result<Vec<u8>, Error> {
         (b"dev/random", 1, 8),
         (b"dev/urandom", 1, 9),
     ];
-    let failed = |path: &[u8]| {
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
-        move |error| match error {
-            AddError::Twice => LinuxError::Twice { path },
-            AddError::TooLarge => LinuxError::FileTooLarge { path },
-        }
-    };
+    let failed = |path| move |error: AddError| error.at(Path::new(OsStr::from_bytes(path)));
     let mut archive = Archive::new();
     for (path, mode) in [(&b"dev"[..], 0o755), (b"proc", 0o555), (b"tmp", 0o1777), (b"root", 0o700)] {
         archive.folder(path, mode).map_err(failed(path))?;
@@ -122,7 +116,7 @@ fn archive(config: &LinuxConfig, guest_path: &[u8]) -> Result<Vec<u8>, Error> {
         Root::Generated => {
             let (program, size, path) = open_program(&config.common.program)?;
             crate::elf::read(&program, size)
-                .map_err(|source| Error::File { operation: "read", path: path.clone(), source })?
+                .map_err(Error::file("read", &path))?
                 .map_err(|source| Error::Program { path: path.clone(), source })?;
             let program = read_all(&program, size, &path)?;
             archive.file(guest_path, 0o555, &program).map_err(failed(guest_path))?;
@@ -136,7 +130,7 @@ fn archive(config: &LinuxConfig, guest_path: &[u8]) -> Result<Vec<u8>, Error> {
         }
     }
     for (host, guest) in &config.common.files {
-        let (file, size) = open(host)?;
+        let (file, size) = open(host, false)?;
         let contents = read_all(&file, size, host)?;
         archive.file(guest.as_bytes(), 0o444, &contents).map_err(failed(guest.as_bytes()))?;
     }
@@ -149,19 +143,7 @@ fn disks(config: &LinuxConfig) -> Result<Vec<(File, bool)>, Error> {
         Root::Disk(path) => Some((path.clone(), true)),
         _ => None,
     };
-    let open = |(path, read_only): &(PathBuf, bool)| {
-        let file = File::options().read(true).write(!read_only).open(path);
-        // A folder can be opened, too, and a device has no size of its own.
-        let file = file.and_then(|file| match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
-        });
-        file.map(|file| (file, *read_only)).map_err(|source| Error::File {
-            operation: "opened as a disk",
-            path: path.clone(),
-            source,
-        })
-    };
+    let open = |(path, read_only): &(PathBuf, bool)| Ok((open(path, !read_only)?.0, *read_only));
     root.iter().chain(&config.disks).map(open).collect()
 }
 
@@ -211,6 +193,10 @@ impl LinuxVm {
         let limit = u32::from(mptable::MAX_VCPUS);
         let vcpus = u8::try_from(config.vcpus).ok().filter(|n| (1..=mptable::MAX_VCPUS).contains(n));
         let vcpus = vcpus.ok_or(LinuxError::Vcpus { asked: config.vcpus, limit })?;
+        if let (Root::Disk(_), Some((_, path))) = (&config.root, config.common.files.first()) {
+            let path = OsStr::from_bytes(path.to_bytes()).into();
+            return Err(LinuxError::FileBesideDisk { path }.into());
+        }
         let disks = disks(config)?;
         let devices = disks.len() + usize::from(config.network);
         if devices > bus::MOST {
@@ -224,10 +210,10 @@ impl LinuxVm {
         check_host_memory(config.common.memory)?;
         let memory = config.common.memory & !(GRANULE - 1);
 
-        let (mut kernel_file, kernel_size) = open(&config.kernel)?;
+        let (mut kernel_file, kernel_size) = open(&config.kernel, false)?;
         let kernel_error = |source| Error::from(LinuxError::Kernel { path: config.kernel.clone(), source });
         let kernel = kernel::inspect(&kernel_file, kernel_size)
-            .map_err(|source| Error::File { operation: "read", path: config.kernel.clone(), source })?
+            .map_err(Error::file("read", &config.kernel))?
             .map_err(kernel_error)?;
 
         let guest_path = config.common.guest_path.as_deref().map_or(DEFAULT_PATH, std::ffi::CStr::to_bytes);

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, FileType};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use super::config::Root;
 use super::cpio::{AddError, Archive};
 use super::error::LinuxError;
 use crate::error::Error;
+use crate::vm::open;
 
 /// What marks a file system: offset, bytes (the superblocks in Documentation/filesystems and the kernel's own sources).
 const FILE_SYSTEMS: [(u64, &[u8]); 5] = [
@@ -28,8 +29,13 @@ impl Root {
     /// # Errors
     /// It cannot be looked at.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
-        if fs::metadata(path)?.is_dir() {
+        let meta = fs::metadata(path)?;
+        if meta.is_dir() {
             return Ok(Some(Self::Folder(path.to_owned())));
+        }
+        // Opening a pipe would wait for whoever writes to it.
+        if !meta.is_file() {
+            return Ok(None);
         }
         let file = File::open(path)?;
         let marked = FILE_SYSTEMS.iter().any(|(offset, mark)| {
@@ -61,22 +67,25 @@ impl Root {
 /// # Errors
 /// A file cannot be read or is too large, or all of them together are larger than `limit` bytes.
 pub fn add(archive: &mut Archive, folder: &Path, limit: u64) -> Result<(), Error> {
-    if !fs::metadata(folder).map_err(file_error(folder))?.is_dir() {
-        return Err(file_error(folder)(io::ErrorKind::NotADirectory.into()));
+    let failed = Error::file("read", folder);
+    if !fs::metadata(folder).map_err(&failed)?.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
     }
     let mut pending = vec![folder.to_owned()];
     while let Some(path) = pending.pop() {
         let inside = path.strip_prefix(folder).unwrap_or(Path::new("")).as_os_str().as_bytes().to_vec();
-        let meta = fs::symlink_metadata(&path).map_err(file_error(&path))?;
+        let failed = Error::file("read", &path);
+        let not_added = |error: AddError| error.at(&path);
+        let meta = fs::symlink_metadata(&path).map_err(&failed)?;
         let (kind, mode) = (meta.file_type(), meta.mode() & 0o7777);
         if path == folder || kind.is_dir() {
             if !inside.is_empty() && !archive.has(&inside) {
-                archive.folder(&inside, mode).map_err(add_error(&path))?;
+                archive.folder(&inside, mode).map_err(not_added)?;
             }
             // Taken from the end.
             let mut entries = fs::read_dir(&path)
                 .and_then(|entries| entries.map(|e| Ok(e?.path())).collect::<io::Result<Vec<PathBuf>>>())
-                .map_err(file_error(&path))?;
+                .map_err(failed)?;
             entries.sort_unstable_by(|a, b| b.cmp(a));
             pending.append(&mut entries);
             continue;
@@ -84,15 +93,18 @@ pub fn add(archive: &mut Archive, folder: &Path, limit: u64) -> Result<(), Error
         if left_out(kind) || archive.has(&inside) {
             continue;
         }
-        if meta.len() > limit || archive.len() > limit {
+        if archive.size().saturating_add(meta.len()) > limit {
             return Err(LinuxError::RootTooLarge { path: folder.to_owned(), limit: limit >> 20 }.into());
         }
         if kind.is_symlink() {
-            let target = fs::read_link(&path).map_err(file_error(&path))?;
-            archive.link(&inside, target.as_os_str().as_bytes()).map_err(add_error(&path))?;
+            let target = fs::read_link(&path).map_err(failed)?;
+            archive.link(&inside, target.as_os_str().as_bytes()).map_err(not_added)?;
         } else {
-            let contents = fs::read(&path).map_err(file_error(&path))?;
-            archive.file(&inside, mode, &contents).map_err(add_error(&path))?;
+            // What a file says to be its size is read of it, however much a log of the kernel, or one that grows, has for more.
+            let (file, size) = open(&path, false)?;
+            let mut contents = Vec::new();
+            file.take(size).read_to_end(&mut contents).map_err(failed)?;
+            archive.file(&inside, mode, &contents).map_err(not_added)?;
         }
     }
     Ok(())
@@ -100,19 +112,6 @@ pub fn add(archive: &mut Archive, folder: &Path, limit: u64) -> Result<(), Error
 
 fn left_out(kind: FileType) -> bool {
     kind.is_block_device() || kind.is_char_device() || kind.is_socket() || kind.is_fifo()
-}
-
-fn file_error(path: &Path) -> impl Fn(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::File { operation: "read", path: path.clone(), source }
-}
-
-fn add_error(path: &Path) -> impl Fn(AddError) -> Error {
-    let path = path.to_owned();
-    move |error| match error {
-        AddError::Twice => LinuxError::Twice { path: path.clone() }.into(),
-        AddError::TooLarge => LinuxError::FileTooLarge { path: path.clone() }.into(),
-    }
 }
 
 #[cfg(test)]
@@ -158,6 +157,9 @@ mod tests {
             fs::write(&path, contents).unwrap();
             assert_eq!(Root::of(&path).unwrap(), expected);
         }
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(Root::of(&pipe).unwrap(), None);
     }
 
     #[test]
@@ -179,6 +181,29 @@ mod tests {
         large.set_len(1 << 40).unwrap();
         let error = add(&mut Archive::new(), folder.path(), 64 << 20).unwrap_err();
         assert!(matches!(error, Error::Linux(LinuxError::RootTooLarge { limit: 64, .. })), "{error:?}");
+    }
+
+    #[test]
+    fn files_that_are_larger_than_the_machine_together_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            fs::File::create(folder.path().join(name)).unwrap().set_len(5 << 20).unwrap();
+        }
+        add(&mut Archive::new(), folder.path(), 11 << 20).unwrap();
+        let error = add(&mut Archive::new(), folder.path(), 9 << 20).unwrap_err();
+        assert!(matches!(error, Error::Linux(LinuxError::RootTooLarge { limit: 9, .. })), "{error:?}");
+    }
+
+    #[test]
+    fn a_file_is_read_as_far_as_it_says_that_it_is_long() {
+        // Each has text, and says that it has none; /proc/kmsg is of that kind, and has no end.
+        let folder = Path::new("/proc/sys/kernel/random");
+        let id = fs::read_to_string(folder.join("boot_id")).unwrap();
+        assert!(!id.trim().is_empty());
+        let mut archive = Archive::new();
+        add(&mut archive, folder, 1 << 20).unwrap();
+        assert!(archive.has(b"boot_id"));
+        assert!(!String::from_utf8_lossy(&archive.finish()).contains(id.trim()));
     }
 
     #[test]

@@ -105,6 +105,33 @@ fn a_program_that_is_none_a_root_that_is_none_and_a_disk_that_is_none_are_refuse
 }
 
 #[test]
+fn a_pipe_is_no_disk_and_nobody_waits_for_its_other_end() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let root = vm_backend::Root::Disk(pipe.clone());
+    let changes: [Box<dyn FnOnce(LinuxConfig) -> LinuxConfig>; 3] = [
+        Box::new(|config| config.disk(&pipe, true)),
+        Box::new(|config| config.disk(&pipe, false)),
+        Box::new(|_| LinuxConfig::inside("/dev/null", root, "/bin/sh")),
+    ];
+    for change in changes {
+        let said = refusal(&elf(&[0xf4]), change);
+        assert!(said.contains("pipe cannot be used: it is not a regular file"), "{said}");
+    }
+}
+
+#[test]
+fn files_beside_a_root_on_a_disk_are_refused_and_not_lost() {
+    let disk = executable(&[0; 512]);
+    let root = vm_backend::Root::Disk(disk.path().to_owned());
+    let said = refusal(&elf(&[0xf4]), |_| {
+        LinuxConfig::inside("/dev/null", root, "/bin/sh").file("/etc/hostname", "/handed/over")
+    });
+    assert!(said.contains("/handed/over cannot be put into a machine whose root is a disk"), "{said}");
+}
+
+#[test]
 fn more_devices_than_interrupt_lines_are_refused() {
     let disk = executable(&[0; 512]);
     let said =
