@@ -109,8 +109,10 @@ fn guest() -> Option<Memory> {
 /// Requests to a disk.
 pub fn block(bytes: &[u8]) {
     let (Some(memory), Ok(disk)) = (guest(), file(&[])) else { return };
-    let (Ok(()), Ok(own)) = (disk.set_len(SECTORS * 512), disk.try_clone()) else { return };
-    if let Ok(device) = Block::new(own, bytes.len().is_multiple_of(5)) {
+    if disk.set_len(SECTORS * 512).is_err() {
+        return;
+    }
+    if let Ok(device) = Block::new(&disk, bytes.len().is_multiple_of(5)) {
         drive(device, &memory, bytes);
     }
     let size = disk.metadata().map_or(0, |meta| meta.len());

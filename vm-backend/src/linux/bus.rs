@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 
 use kvm_ioctls::VmFd;
 
@@ -17,7 +16,7 @@ use super::virtio::tap::Tap;
 pub(super) const MOST: usize = LINES.len();
 
 enum Card<'m> {
-    Disk(Mmio<'m, Block>),
+    Disk(Mmio<'m, Block<'m>>),
     Net(Mmio<'m, Net<Tap>>),
 }
 
@@ -32,12 +31,12 @@ impl<'m> Bus<'m> {
     pub fn new(
         vm: &'m VmFd,
         memory: &'m Memory,
-        disks: impl IntoIterator<Item = (File, bool)>,
+        disks: &'m [(File, bool)],
         tap: Option<Tap>,
     ) -> io::Result<Self> {
         let mut cards = Vec::new();
         for (file, read_only) in disks {
-            cards.push(Card::Disk(Mmio::new(Block::new(file, read_only)?, memory)));
+            cards.push(Card::Disk(Mmio::new(Block::new(file, *read_only)?, memory)));
         }
         if let Some(tap) = tap {
             let mac = tap.mac();
@@ -85,22 +84,10 @@ impl<'m> Bus<'m> {
         }
     }
 
-    /// A copy of the descriptor that is readable when something comes in from the network.
-    pub fn wire(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
-        self.cards.iter().find_map(wire).map(|fd| fd.try_clone_to_owned()).transpose()
-    }
-
     /// The lines are edge-triggered, as the tables say: up and down is one interrupt. KVM refuses only what is no line.
     fn interrupt(&self, slot: usize, wanted: bool) {
         let Some(line) = LINES.get(slot).filter(|_| wanted) else { return };
         let raised = self.vm.set_irq_line(*line, true).and_then(|()| self.vm.set_irq_line(*line, false));
         debug_assert!(raised.is_ok(), "{raised:?}");
-    }
-}
-
-fn wire<'a>(card: &'a Card<'_>) -> Option<BorrowedFd<'a>> {
-    match card {
-        Card::Net(net) => Some(net.device().wire().as_fd()),
-        Card::Disk(_) => None,
     }
 }

@@ -72,7 +72,7 @@ pub struct LinuxVm {
     /// See [`vm_abi::linux::root`].
     pub(super) root: u32,
     /// Images, and whether they are read-only.
-    disks: Vec<(File, bool)>,
+    pub(super) disks: Vec<(File, bool)>,
     pub(super) network: bool,
     /// Descriptors that a monitor keeps, ascending.
     pub(super) keep: Vec<RawFd>,
@@ -291,11 +291,6 @@ impl LinuxVm {
     /// The kernel's command line.
     pub fn command_line(&self) -> &str {
         &self.line
-    }
-
-    /// The disks, for a monitor that goes on to own them.
-    pub(super) fn disks(&self) -> io::Result<Vec<(File, bool)>> {
-        self.disks.iter().map(|(file, read_only)| Ok((file.try_clone()?, *read_only))).collect()
     }
 
     /// Memory of an instance in bytes.

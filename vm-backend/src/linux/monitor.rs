@@ -1,7 +1,7 @@
 //! The monitor of a Linux machine: from fork to the program's end.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,7 +19,7 @@ use super::layout::{self, HOLE, KVM_TSS};
 use super::machine::LinuxVm;
 use super::mailbox::{Post, Start, Streams};
 use super::vcpu::{Devices, Vcpu};
-use super::virtio::tap::{Tap, TapError};
+use super::virtio::tap::Tap;
 use crate::clock::monotonic_ns;
 use crate::config::Stdio;
 use crate::monitor::memory::map;
@@ -71,15 +71,16 @@ pub(super) fn run(
     let memory = accessible(&regions)?;
     let low = regions.first().map_or(ptr::null_mut(), |(_, _, host)| *host);
     load(vm, low)?;
-    let tap = vm.network.then(Tap::new).transpose().map_err(|e| tap_failed(&e))?;
+    // One could be made when the machine was prepared; whether it still can be is seen here.
+    let tap = vm.network.then(Tap::new).transpose().map_err(|e| at(Step::Devices)(e.into_source()))?;
     let told = Start {
         texts: &vm.texts,
         root: vm.root,
         address: tap.as_ref().map_or(0, |tap| u32::from(tap.guest()).to_be()),
     };
     let post = Post::new(&memory, &told, streams()).map_err(at(Step::Load))?;
-    let bus = vm.disks().and_then(|disks| Bus::new(&fd, &memory, disks, tap)).map_err(at(Step::Devices))?;
-    let wire = bus.wire().map_err(at(Step::Devices))?;
+    let arrivals = tap.as_ref().map(arrivals).transpose().map_err(at(Step::Devices))?;
+    let bus = Bus::new(&fd, &memory, &vm.disks, tap).map_err(at(Step::Devices))?;
     phase(Phase::Load);
     let mut vcpus = Vec::new();
     for id in 0..vm.vcpus {
@@ -90,7 +91,7 @@ pub(super) fn run(
     let devices =
         Devices { post, bus, serial: Serial::default(), log, console: vm.console, compressed: vm.compressed };
     phase(Phase::Enter);
-    start(vcpus, &Mutex::new(devices), wire, report)
+    start(vcpus, &Mutex::new(devices), arrivals, report)
 }
 
 /// Local APICs, I/O APIC, 8259 and timer, all in KVM: a halted vCPU and a timer interrupt are no exits then.
@@ -187,47 +188,41 @@ fn is_null(fd: BorrowedFd<'_>) -> bool {
 fn start(
     mut vcpus: Vec<Vcpu>,
     devices: &Mutex<Devices<'_>>,
-    wire: Option<OwnedFd>,
+    arrivals: Option<Epoll>,
     report: &Report,
 ) -> Result<i32, Failure> {
     let others = vcpus.split_off(1);
     let Some(mut first) = vcpus.pop() else { return Ok(0) };
     std::thread::scope(|scope| {
+        // Going back from here would be waiting for the threads that there are already.
+        let failed = |error| end(Err(at(Step::Thread)(error)), devices, report);
         for (id, mut vcpu) in (1..).zip(others) {
-            let run = move || {
-                // The whole machine ends with this: exit_group(2) takes the other threads along, wherever they are.
-                end(vcpu.run(devices, report), report)
-            };
-            std::thread::Builder::new()
-                .name(format!("vcpu{id}"))
-                .spawn_scoped(scope, run)
-                .map_err(at(Step::Thread))?;
+            let run = move || end(vcpu.run(devices, report), devices, report);
+            let started = std::thread::Builder::new().name(format!("vcpu{id}")).spawn_scoped(scope, run);
+            started.unwrap_or_else(failed);
         }
-        if let Some(wire) = wire {
-            let receive = move || receive(&wire, devices);
-            std::thread::Builder::new()
-                .name("net".into())
-                .spawn_scoped(scope, receive)
-                .map_err(at(Step::Thread))?;
+        if let Some(arrivals) = arrivals {
+            let receive = move || receive(&arrivals, devices);
+            let started = std::thread::Builder::new().name("net".into()).spawn_scoped(scope, receive);
+            started.unwrap_or_else(failed);
         }
-        let result = first.run(devices, report);
-        // Another may be in the middle of a request; what it writes should not be cut off.
-        let _last = devices.lock().unwrap_or_else(PoisonError::into_inner);
-        end(result, report)
+        end(first.run(devices, report), devices, report)
     })
 }
 
-/// Passes on what comes in from the network, for as long as there is one. Edge-triggered: what finds no place in the guest
-/// is taken when the guest says that it has made some.
-fn receive(wire: &OwnedFd, devices: &Mutex<Devices<'_>>) {
-    let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
-    let Ok(epoll) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return };
-    if epoll.add(wire, event).is_err() {
-        return;
-    }
+/// Tells when something comes in from the network. Edge-triggered: what finds no place in the guest is taken when the guest says
+/// that it has made some.
+fn arrivals(tap: &Tap) -> io::Result<Epoll> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(tap.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
+    Ok(epoll)
+}
+
+/// Passes on what comes in from the network, for as long as there is one.
+fn receive(arrivals: &Epoll, devices: &Mutex<Devices<'_>>) {
     loop {
         let mut events = [EpollEvent::empty()];
-        match epoll.wait(&mut events, EpollTimeout::NONE) {
+        match arrivals.wait(&mut events, EpollTimeout::NONE) {
             Ok(_) => devices.lock().unwrap_or_else(PoisonError::into_inner).bus.receive(),
             Err(Errno::EINTR) => {}
             Err(_) => return,
@@ -235,14 +230,11 @@ fn receive(wire: &OwnedFd, devices: &Mutex<Devices<'_>>) {
     }
 }
 
-/// A TAP device could be made when the machine was prepared, and cannot now.
-fn tap_failed(error: &TapError) -> Failure {
-    let (TapError::Open(source) | TapError::Create(source) | TapError::SetUp { source, .. }) = error;
-    Failure { step: Some(Step::Devices), detail: source.raw_os_error().unwrap_or(0), address: 0 }
-}
-
-/// Ends the process: waiting for the other vCPUs would be waiting for ever, they are in the guest.
-fn end(result: Result<i32, Failure>, report: &Report) -> ! {
+/// Ends the process, and the machine with it: exit_group(2) takes the other threads along, wherever they are. Waiting for the other
+/// vCPUs would be waiting for ever, they are in the guest.
+fn end(result: Result<i32, Failure>, devices: &Mutex<Devices<'_>>, report: &Report) -> ! {
+    // Another may be in the middle of a request; what it writes should not be cut off.
+    let _last = devices.lock().unwrap_or_else(PoisonError::into_inner);
     let code = result.unwrap_or_else(|failure| {
         if !report.is_finished() {
             report.failed(failure, monotonic_ns());

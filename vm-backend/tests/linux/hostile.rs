@@ -1,8 +1,10 @@
 //! Kernels of a few bytes that do what a kernel should not. They run in ring 0 without Linux, so that any KVM will do.
 
 use std::fs::File;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, setrlimit};
 use vm_backend::{Error, LinuxConfig, Monitor, Program, Stdio};
 
 use crate::common::{elf, executable, skip};
@@ -12,12 +14,17 @@ const WATCHED: Duration = Duration::from_millis(300);
 
 /// Starts it, or says why that cannot be done here.
 fn start(code: &[u8]) -> Option<Monitor> {
+    start_with(code, |config| config)
+}
+
+/// The same with another machine.
+fn start_with(code: &[u8], change: impl FnOnce(LinuxConfig) -> LinuxConfig) -> Option<Monitor> {
     if !std::path::Path::new("/dev/kvm").exists() {
         return skip("no /dev/kvm");
     }
     let file = executable(&elf(code));
     let config = LinuxConfig::new(file.path(), Program::Path(file.path().to_owned())).mem_mib(32);
-    let machine = match config.prepare() {
+    let machine = match change(config).prepare() {
         Ok(machine) => machine,
         Err(Error::Kvm(error)) => return skip(error),
         Err(error) => panic!("{error:?}"),
@@ -75,6 +82,36 @@ fn a_guest_that_hangs_is_ended_with_its_monitor() {
         let Some(exits) = watched(code, 0) else { return };
         assert!(exits < 100, "{exits}");
     }
+}
+
+#[test]
+fn a_machine_that_gets_only_some_of_its_threads_is_a_failure_and_does_not_wait_for_them() {
+    /// Set for the test that this one starts: the limit holds for a whole process.
+    const LIMITED: &str = "VM_BACKEND_TEST_LIMITED";
+    const STACK: u64 = 128 << 20;
+    if std::env::var_os(LIMITED).is_some() {
+        let size = std::fs::read_to_string("/proc/self/statm").expect("our own size");
+        let pages: u64 = size.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
+        // Room for the machine and for the stacks of a few threads, but not of fifteen.
+        let limit = pages * 4096 + 5 * STACK;
+        setrlimit(Resource::RLIMIT_AS, limit, limit).expect("a lower limit");
+        // cli; hlt: none of them comes to an end of its own.
+        let Some(mut monitor) = start_with(&[0xfa, 0xf4], |config| config.vcpus(16)) else { return };
+        let ended = monitor.wait(Some(Duration::from_secs(20))).expect_err("it runs, or waits for ever");
+        assert!(ended.to_string().contains("starting the thread of a vCPU"), "{ended}");
+        println!("refused");
+        return;
+    }
+    let name = "hostile::a_machine_that_gets_only_some_of_its_threads_is_a_failure_and_does_not_wait_for_them";
+    let output = Command::new(std::env::current_exe().expect("it runs"))
+        .args(["--exact", name, "--nocapture", "--test-threads", "1"])
+        .env(LIMITED, "1")
+        .env("RUST_MIN_STACK", STACK.to_string())
+        .output()
+        .expect("it can be started again");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("refused") || said.contains("skipped: "), "{said}");
 }
 
 #[test]

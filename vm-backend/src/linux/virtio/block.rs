@@ -41,20 +41,20 @@ const PIECE: usize = 64 << 10;
 
 /// A disk.
 #[derive(Debug)]
-pub struct Block {
-    file: File,
+pub struct Block<'m> {
+    file: &'m File,
     sectors: u64,
     read_only: bool,
     config: [u8; 16],
     piece: Vec<u8>,
 }
 
-impl Block {
+impl<'m> Block<'m> {
     /// A disk as large as the file is now, in whole sectors.
     ///
     /// # Errors
     /// Its size cannot be learned.
-    pub fn new(file: File, read_only: bool) -> io::Result<Self> {
+    pub fn new(file: &'m File, read_only: bool) -> io::Result<Self> {
         let sectors = file.metadata()?.len() / SECTOR;
         let mut config = [0; 16];
         config[..8].copy_from_slice(&sectors.to_le_bytes());
@@ -140,7 +140,7 @@ impl Block {
     }
 }
 
-impl Device for Block {
+impl Device for Block<'_> {
     fn id(&self) -> u32 {
         ID
     }

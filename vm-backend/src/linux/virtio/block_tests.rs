@@ -27,8 +27,8 @@ impl Scene {
         Self { memory: mock::memory(), file }
     }
 
-    fn disk(&self, read_only: bool) -> Mmio<'_, Block> {
-        let block = Block::new(self.file.try_clone().unwrap(), read_only).unwrap();
+    fn disk(&self, read_only: bool) -> Mmio<'_, Block<'_>> {
+        let block = Block::new(&self.file, read_only).unwrap();
         let mut device = Mmio::new(block, &self.memory);
         start(&mut device);
         device
@@ -189,7 +189,7 @@ fn data_over_many_pieces_arrive_whole() {
     let bytes: Vec<u8> = (0..300u32 * 512).map(|i| (i % 251).to_le_bytes()[0]).collect();
     file.write_all(&bytes).unwrap();
     let memory = mock::memory();
-    let mut device = Mmio::new(Block::new(file, true).unwrap(), &memory);
+    let mut device = Mmio::new(Block::new(&file, true).unwrap(), &memory);
     start(&mut device);
     let scene = Scene { memory: memory.clone(), file: tempfile::tempfile().unwrap() };
     scene.header(kind::READ, 0);

@@ -36,11 +36,6 @@ impl<W: Read + Write> Net<W> {
         Self { wire, mac, frame: vec![0; LONGEST] }
     }
 
-    /// The other end.
-    pub fn wire(&self) -> &W {
-        &self.wire
-    }
-
     /// A frame of the guest goes out. One that is none, or that the wire does not take, is lost, as on any network.
     fn send(&mut self, chain: Chain<'_>, memory: &Memory) {
         let Ok(mut reader) = Reader::new(memory, chain) else { return };

@@ -55,7 +55,7 @@ fn frames_go_out_without_their_header() {
     guest.chain(&[(DATA, 5, false), (DATA + 5, 67, false)]);
     assert!(write(&mut device, NOTIFY, 1));
     assert_eq!((guest.used(), guest.last_used().1), (3, 0));
-    assert_eq!(device.device().wire().sent, vec![vec![7; 60]; 3]);
+    assert_eq!(device.device().wire.sent, vec![vec![7; 60]; 3]);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_is_no_frame_is_lost_and_given_back() {
     }
     write(&mut device, NOTIFY, 1);
     assert_eq!(usize::from(guest.used()), cases.len());
-    assert!(device.device().wire().sent.is_empty());
+    assert!(device.device().wire.sent.is_empty());
 }
 
 #[test]

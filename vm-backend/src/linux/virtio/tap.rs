@@ -19,7 +19,6 @@ const NAME: &[u8] = b"bench%d\0";
 #[derive(Debug)]
 pub struct Tap {
     file: File,
-    host: Ipv4Addr,
     guest: Ipv4Addr,
 }
 
@@ -43,6 +42,14 @@ pub enum TapError {
         #[source]
         source: io::Error,
     },
+}
+
+impl TapError {
+    /// What the kernel said.
+    pub(crate) fn into_source(self) -> io::Error {
+        let (Self::Open(source) | Self::Create(source) | Self::SetUp { source, .. }) = self;
+        source
+    }
 }
 
 fn ioctl(fd: BorrowedFd<'_>, request: libc::c_ulong, argument: &mut libc::ifreq) -> io::Result<()> {
@@ -119,13 +126,7 @@ impl Tap {
         change("its network", SIOCSIFNETMASK, address(inet(Ipv4Addr::new(255, 255, 255, 252))))?;
         let up = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
         change("taking it up", SIOCSIFFLAGS, libc::__c_anonymous_ifr_ifru { ifru_flags: up })?;
-        Ok(Self { file, host, guest })
-    }
-
-    /// Address of the host in the network of the two.
-    #[must_use]
-    pub fn host(&self) -> Ipv4Addr {
-        self.host
+        Ok(Self { file, guest })
     }
 
     /// Address that is meant for the guest.
@@ -186,8 +187,9 @@ mod tests {
                 return;
             }
         };
-        let address = tap.host().to_string();
-        let socket = std::net::UdpSocket::bind((tap.host(), 0));
+        let host = Ipv4Addr::from(u32::from(tap.guest()) - 1);
+        let address = host.to_string();
+        let socket = std::net::UdpSocket::bind((host, 0));
         assert!(socket.is_ok(), "{address}: {socket:?}");
         drop((socket, tap));
         assert!(std::net::UdpSocket::bind((address.as_str(), 0)).is_err(), "{address} is still there");
