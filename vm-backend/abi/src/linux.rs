@@ -15,7 +15,7 @@ pub const MAILBOX_SIZE: u64 = DATA_OFFSET + DATA_SIZE;
 /// First bytes of the mailbox: "bhlinux" and a zero.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"bhlinux\0");
 /// Version of this interface.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The port that an [`op`] is written to. Nothing of a PC is there (it is between the usual sound and joystick cards).
 pub const DOORBELL: u16 = 0x5e0;
@@ -112,6 +112,8 @@ pub struct Mailbox {
     /// The guest's address on its network card, in network order as a number; 0: there is no card. The network has four
     /// addresses, and the one before is the host's.
     pub address: u32,
+    /// 1: some disk can be written to, and what the guest still holds back of it is written before the end is told.
+    pub writable: u32,
 }
 
 /// Where the program's root is.

@@ -160,6 +160,10 @@ fn serve(mailbox: &Mailbox, child: i32, signals: i32, streams: &mut Streams) -> 
                 for i in 0..2 {
                     while streams.forward(mailbox, i) {}
                 }
+                // The machine is gone with the next request, and with it what is not on its disks.
+                if mailbox.page().writable != 0 {
+                    sys::sync();
+                }
                 mailbox.request(op::ENDED, 0, 0, status);
                 sys::exit(0)
             }

@@ -178,6 +178,11 @@ pub fn change_root(path: &Text) -> Answer {
     unsafe { call(161, [path.as_ptr() as usize, 0, 0, 0, 0, 0]) }
 }
 
+/// Writes what the kernel still holds back for any disk, and waits until it is there.
+pub fn sync() {
+    ignore(plain(162, [0; 6]));
+}
+
 /// A socket for datagrams of the internet protocol.
 pub fn socket() -> Answer {
     const INET: usize = 2;

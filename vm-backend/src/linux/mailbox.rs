@@ -50,6 +50,8 @@ pub(super) struct Start<'a> {
     pub root: u32,
     /// The guest's address, or 0.
     pub address: u32,
+    /// Some disk can be written to.
+    pub writable: bool,
 }
 
 /// The mailbox of one machine, in its memory.
@@ -66,7 +68,7 @@ fn field(offset: usize) -> GuestAddress {
 const DATA: GuestAddress = GuestAddress(MAILBOX_GPA + DATA_OFFSET);
 
 impl<'a> Post<'a> {
-    /// Puts the texts into the mailbox.
+    /// Puts what init is told into the mailbox.
     pub fn new(memory: &'a GuestMemoryMmap<()>, start: &Start<'_>, streams: Streams<'a>) -> io::Result<Self> {
         let texts = start.texts;
         let write = |offset: usize, value: u32| memory.write_obj(value, field(offset));
@@ -79,6 +81,7 @@ impl<'a> Post<'a> {
             write(offset_of!(Mailbox, stdin), u32::from(streams.input.is_some()))?;
             write(offset_of!(Mailbox, root), start.root)?;
             write(offset_of!(Mailbox, address), start.address)?;
+            write(offset_of!(Mailbox, writable), u32::from(start.writable))?;
             memory.write_slice(&texts.bytes, DATA)
         };
         all().map_err(io::Error::other)?;
@@ -178,7 +181,7 @@ pub(crate) fn fuzz(
     out: BorrowedFd<'_>,
 ) {
     let texts = Texts { bytes: Vec::new(), argc: 0, envc: 0 };
-    let start = Start { texts: &texts, root: 0, address: 0 };
+    let start = Start { texts: &texts, root: 0, address: 0, writable: true };
     let streams = Streams { input: Some(input), out: [out, out] };
     let Ok(post) = Post::new(memory, &start, streams) else { return };
     if memory.write_slice(mailbox, GuestAddress(MAILBOX_GPA)).is_err() {
@@ -227,7 +230,7 @@ mod tests {
         fn post(&self) -> Post<'_> {
             let texts = Texts { bytes: b"/a\0/a\0X=1\0".to_vec(), argc: 1, envc: 1 };
             let input = self.input.as_ref().map(File::as_fd);
-            let start = Start { texts: &texts, root: 0, address: 0 };
+            let start = Start { texts: &texts, root: 0, address: 0, writable: false };
             Post::new(&self.memory, &start, Streams { input, out: [self.out.as_fd(); 2] }).unwrap()
         }
         fn set(&self, stream: u32, len: u32, status: i32) {

@@ -80,6 +80,24 @@ fn what_is_written_to_a_disk_is_in_its_file_and_a_read_only_one_refuses() {
 }
 
 #[test]
+fn what_a_program_leaves_in_a_file_system_is_in_the_disk_when_the_machine_has_ended() {
+    let mount = format!("{NODE} busybox mkdir /disk && busybox mount -t ext4 /dev/vda /disk");
+    let Some(writing) = shell(&format!("{mount} && echo left > /disk/file")) else { return };
+    let image = tempfile::NamedTempFile::new().expect("a temporary file");
+    image.as_file().set_len(16 << 20).expect("a hole");
+    let made = Command::new("mkfs.ext4").arg("-q").arg(image.path()).status();
+    if !made.is_ok_and(|status| status.success()) {
+        return skip("no mkfs.ext4 (e2fsprogs)").unwrap_or(());
+    }
+    // Neither is anything written back by hand, nor is it unmounted.
+    let (outcome, _, stderr) = run(&writing.disk(image.path(), false), b"");
+    assert_eq!((outcome.expect("an outcome").status, stderr.as_str()), (Status::Exited(0), ""));
+    let Some(reading) = shell(&format!("{mount} && read a < /disk/file && echo $a")) else { return };
+    let (outcome, stdout, stderr) = run(&reading.disk(image.path(), false), b"");
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("left\n", ""), "{outcome:?}");
+}
+
+#[test]
 fn host_and_guest_reach_each_other() {
     let script = "for word in $(busybox ifconfig eth0); do case $word in addr:169*) host=${word#addr:};; esac; done; \
                   busybox ping -c 2 -W 30 ${host%.*}.$((${host##*.} - 1)) >/dev/null && echo pong";

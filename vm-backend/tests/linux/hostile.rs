@@ -102,7 +102,8 @@ fn a_machine_that_gets_only_some_of_its_threads_is_a_failure_and_does_not_wait_f
         println!("refused");
         return;
     }
-    let name = "hostile::a_machine_that_gets_only_some_of_its_threads_is_a_failure_and_does_not_wait_for_them";
+    let name =
+        "hostile::a_machine_that_gets_only_some_of_its_threads_is_a_failure_and_does_not_wait_for_them";
     let output = Command::new(std::env::current_exe().expect("it runs"))
         .args(["--exact", name, "--nocapture", "--test-threads", "1"])
         .env(LIMITED, "1")
