@@ -15,7 +15,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use crate::linux::fuzz_mailbox;
 use crate::linux::kernel;
 use crate::linux::virtio::block::Block;
-use crate::linux::virtio::mmio::Mmio;
+use crate::linux::virtio::driver::{self, Place};
+use crate::linux::virtio::mmio::{Mmio, reg};
 use crate::linux::virtio::net::{Net, RECEIVE, SEND};
 use crate::linux::virtio::{Device, Memory};
 
@@ -56,8 +57,6 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 
 /// A driver of this device: the bytes are writes to registers, and the guest's memory from 0 on, where the queues are.
 fn drive<D: Device>(device: D, memory: &Memory, mut bytes: &[u8]) {
-    const STATUS: u64 = 0x70;
-    const NOTIFY: u64 = 0x50;
     let queues = u32::try_from(device.queues()).unwrap_or(0);
     let mut device = Mmio::new(device, memory);
     let count = take::<1>(&mut bytes).map_or(0, |[n]| n % 16);
@@ -72,32 +71,19 @@ fn drive<D: Device>(device: D, memory: &Memory, mut bytes: &[u8]) {
         return;
     }
     // A driver that knows its business, up to here: each queue has 0x400 bytes.
-    let mut put = |register: u64, value: u32| {
-        device.write(register, &value.to_le_bytes());
-    };
-    put(STATUS, 3);
-    put(0x24, 1);
-    put(0x20, 1);
-    put(STATUS, 11);
+    driver::start(&mut device, queues, |index| {
+        let base = index * 0x400;
+        Place { rings: [base, base + 0x100, base + 0x200], length: 16 }
+    });
     for queue in 0..queues {
-        put(0x30, queue);
-        put(0x38, 16);
-        put(0x80, queue * 0x400);
-        put(0x90, queue * 0x400 + 0x100);
-        put(0xa0, queue * 0x400 + 0x200);
-        put(0x44, 1);
+        driver::write(&mut device, reg::QUEUE_NOTIFY, queue);
     }
-    put(STATUS, 15);
-    for queue in 0..queues {
-        put(NOTIFY, queue);
-    }
-    let mut word = [0; 4];
     for (register, value) in writes {
-        device.write(register, &value.to_le_bytes());
-        device.read(register, &mut word);
+        driver::write(&mut device, register, value);
+        driver::read(&device, register);
     }
     for queue in 0..queues {
-        device.write(NOTIFY, &queue.to_le_bytes());
+        driver::write(&mut device, reg::QUEUE_NOTIFY, queue);
         device.serve(usize::try_from(queue).unwrap_or(0));
     }
 }

@@ -38,8 +38,6 @@ pub struct Template {
     pub parts: [(u64, u64); 2],
     /// Physical address of the root of the page tables.
     pub root: u64,
-    /// Physical address of the end of the guest's code and data as they come from its file.
-    pub file_end: u64,
     /// The guest's header.
     pub header: Header,
     /// Address of the program's path in the tables.
@@ -175,7 +173,13 @@ impl Template {
         }
         let far = if root == IMAGE_END_GPA { page_tables.size() } else { 0 };
         let parts = [(CPU_GPA, image_end - CPU_GPA), (root, far)];
-        Ok(Self { file, parts, root, file_end: image_end, header, path_va, entries })
+        Ok(Self { file, parts, root, header, path_va, entries })
+    }
+
+    /// Physical address of the end of the guest's code and data as they come from its file.
+    pub fn file_end(&self) -> u64 {
+        let (start, len) = self.parts[0];
+        start + len
     }
 
     /// Bytes of the system block that it needs.

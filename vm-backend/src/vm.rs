@@ -103,11 +103,7 @@ impl Vm {
 
         let guest_path =
             config.guest_path.as_deref().map_or(DEFAULT_PATH.as_bytes(), std::ffi::CStr::to_bytes);
-        let mut files = vec![(
-            program.try_clone().map_err(Error::file("duplicated", &path))?,
-            path,
-            size,
-        )];
+        let mut files = vec![(program.try_clone().map_err(Error::file("duplicated", &path))?, path, size)];
         let mut paths: Vec<(&[u8], u64)> = vec![(guest_path, 0o555)];
         for (host, guest) in &config.files {
             let (file, size) = open(host, false)?;

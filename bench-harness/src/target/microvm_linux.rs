@@ -75,23 +75,6 @@ fn find_in(cache: &Path) -> Option<PathBuf> {
     NAMES.iter().map(|name| cache.join(name)).find(|path| path.is_file())
 }
 
-/// The version that a kernel names in itself: a bzImage in a text at 0x200 + the number at 0x20e
-/// (Documentation/arch/x86/boot.rst), a vmlinux in its `linux_banner`.
-fn version_in(kernel: &[u8]) -> Option<String> {
-    const BANNER: &[u8] = b"Linux version ";
-    let text = if kernel.get(0x202..0x206) == Some(b"HdrS") {
-        let at = u16::from_le_bytes(kernel.get(0x20e..0x210)?.try_into().ok()?);
-        kernel.get(usize::from(at) + 0x200..)?
-    } else {
-        let at = kernel.windows(BANNER.len()).position(|window| window == BANNER)?;
-        kernel.get(at + BANNER.len()..)?
-    };
-    // One word, and not a long one: the file is a stranger's.
-    let word: String =
-        text.iter().take(64).map_while(|b| b.is_ascii_graphic().then_some(char::from(*b))).collect();
-    (!word.is_empty()).then_some(word)
-}
-
 impl Options {
     fn kernel(&self) -> Option<PathBuf> {
         self.kernel.clone().or_else(|| find_in(&cache()?))
@@ -105,7 +88,7 @@ impl Options {
         std::fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).ok()?;
         let version = std::fs::read_to_string(path.with_file_name("version")).ok();
         let version = version.map(|text| text.trim().to_owned()).filter(|_| self.kernel.is_none());
-        let version = version.or_else(|| version_in(&bytes));
+        let version = version.or_else(|| vm_backend::linux::kernel::version(&bytes));
         Some(Kernel { version, digest: crate::sealed::digest(&bytes) })
     }
 }
@@ -160,12 +143,18 @@ impl Target for MicrovmLinux {
         let kernel = self.0.kernel().ok_or_else(|| LaunchError::Unsupported(NO_KERNEL.into()))?;
         let (name, args) =
             launch.argv.split_first().map_or((OsStr::new("program"), &[][..]), |(n, a)| (n, a));
+        let own = launch.container.iter().flat_map(|options| &options.env);
+        let own: Vec<(&str, &str)> = own.map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let usual = ENVIRONMENT.iter().filter(|(key, _)| own.iter().all(|(other, _)| other != key));
+        let env: Vec<(&str, &str)> = usual.chain(&own).copied().collect();
+        // Of two the later one holds, as everywhere.
+        let search = env.iter().rfind(|(key, _)| *key == "PATH").map_or("", |(_, value)| value);
         let inside = launch.container.as_ref().and_then(|options| options.rootfs.as_ref());
         let config = match inside {
             Some(path) if launch.argv.is_empty() => return Err(no_program(path)),
             Some(path) => {
                 let root = root(path)?;
-                let program = root.find(name).ok_or_else(|| not_found(path, name))?;
+                let program = root.find(name, search).ok_or_else(|| not_found(path, name))?;
                 LinuxConfig::inside(kernel, root, program)
             }
             None => {
@@ -183,10 +172,7 @@ impl Target for MicrovmLinux {
             .console(self.0.console)
             .network(self.0.network || launch.network)
             .args(args.iter().cloned());
-        let own = launch.container.iter().flat_map(|options| &options.env);
-        let own: Vec<(&str, &str)> = own.map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let usual = ENVIRONMENT.iter().filter(|(key, _)| own.iter().all(|(other, _)| other != key));
-        for (key, value) in usual.chain(&own) {
+        for (key, value) in env {
             config = config.env(key, value);
         }
         let echo = launch.network.then(|| Echo::start(Reach::Link)).transpose()?;
@@ -221,21 +207,6 @@ mod tests {
             std::fs::write(&path, "kernel").unwrap();
             assert_eq!(find_in(cache.path()), Some(path));
         }
-    }
-
-    #[test]
-    fn a_kernel_names_its_version_itself() {
-        let mut bzimage = vec![0; 0x400];
-        bzimage[0x202..0x206].copy_from_slice(b"HdrS");
-        bzimage[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
-        bzimage[0x300..0x30c].copy_from_slice(b"6.1.0-56 (x)");
-        assert_eq!(version_in(&bzimage).as_deref(), Some("6.1.0-56"));
-        assert_eq!(
-            version_in(b"\x7fELF ... Linux version 6.12.117 (guest@guest)").as_deref(),
-            Some("6.12.117")
-        );
-        bzimage[0x20e..0x210].copy_from_slice(&u16::MAX.to_le_bytes());
-        assert_eq!((version_in(&bzimage), version_in(b"neither")), (None, None));
     }
 
     #[test]

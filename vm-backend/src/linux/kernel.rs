@@ -58,6 +58,8 @@ mod bz {
     pub const HEADER: usize = 0x202;
     pub const JUMP_OFFSET: usize = 0x201;
     pub const VERSION: usize = 0x206;
+    /// Where its version is as a text, from byte 0x200 on.
+    pub const KERNEL_VERSION: usize = 0x20e;
     pub const LOADFLAGS: usize = 0x211;
     pub const KERNEL_ALIGNMENT: usize = 0x230;
     pub const RELOCATABLE: usize = 0x234;
@@ -95,6 +97,24 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// The version that a kernel names in itself, a bzImage in its header and a vmlinux in the banner that it prints; `None` where there
+/// is none.
+#[must_use]
+pub fn version(kernel: &[u8]) -> Option<String> {
+    const BANNER: &[u8] = b"Linux version ";
+    const TEXTS: usize = 0x200;
+    let text = if kernel.get(bz::HEADER..bz::HEADER + 4) == Some(b"HdrS") {
+        kernel.get(usize::from(u16_at(kernel, bz::KERNEL_VERSION)?) + TEXTS..)?
+    } else {
+        let at = kernel.windows(BANNER.len()).position(|window| window == BANNER)?;
+        kernel.get(at + BANNER.len()..)?
+    };
+    // One word, and not a long one: the file is a stranger's.
+    let word: String =
+        text.iter().take(64).map_while(|b| b.is_ascii_graphic().then_some(char::from(*b))).collect();
+    (!word.is_empty()).then_some(word)
 }
 
 /// Reads the headers of a file of this size.

@@ -50,6 +50,19 @@ fn a_bzimage_that_cannot_be_moved_unpacks_itself_where_it_was_linked() {
 }
 
 #[test]
+fn a_kernel_names_its_version_itself() {
+    let mut bytes = vec![0; 0x400];
+    bytes[bz::HEADER..bz::HEADER + 4].copy_from_slice(b"HdrS");
+    let at = bz::KERNEL_VERSION..bz::KERNEL_VERSION + 2;
+    bytes[at.clone()].copy_from_slice(&0x100u16.to_le_bytes());
+    bytes[0x300..0x30c].copy_from_slice(b"6.1.0-56 (x)");
+    assert_eq!(version(&bytes).as_deref(), Some("6.1.0-56"));
+    assert_eq!(version(b"\x7fELF ... Linux version 6.12.117 (guest@guest)").as_deref(), Some("6.12.117"));
+    bytes[at].copy_from_slice(&u16::MAX.to_le_bytes());
+    assert_eq!((version(&bytes), version(b"neither"), version(b"")), (None, None, None));
+}
+
+#[test]
 fn what_is_no_kernel_is_told_so() {
     for bytes in [&b""[..], b"hello", &[0; 5000], b"MZ\x90\0"] {
         assert_eq!(inspected(bytes), Err(KernelError::NotKernel));

@@ -46,29 +46,31 @@ impl Root {
     }
 
     /// The absolute path of a program that is called by this name in the root: a path is taken from `/` on, a mere name is looked for
-    /// where programs are. What is on a disk cannot be seen from here, and neither can a name in a folder that does not have it:
+    /// in the folders of `search`, which are parted by colons as in PATH. What is on a disk cannot be seen from here, and neither can a name in a folder that does not have it:
     /// `None`.
     #[must_use]
-    pub fn find(&self, name: &OsStr) -> Option<PathBuf> {
+    pub fn find(&self, name: &OsStr, search: &str) -> Option<PathBuf> {
         if name.as_bytes().contains(&b'/') {
             return Some(Path::new("/").join(name));
         }
         let Self::Folder(folder) = self else { return None };
-        let places = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
-        // Links may lead to places that exist only inside.
-        let found = places.iter().find(|place| folder.join(place).join(name).symlink_metadata().is_ok());
-        found.map(|place| Path::new("/").join(place).join(name))
+        search.split(':').map(|place| Path::new("/").join(place).join(name)).find(|path| {
+            let inside = path.strip_prefix("/").unwrap_or(path);
+            // Links may lead to places that exist only inside.
+            folder.join(inside).symlink_metadata().is_ok()
+        })
     }
 }
 
 /// Adds everything in a folder, in the order of its names. What is in the archive already stays as it is; devices, sockets
-/// and pipes of the host are left out, and every file belongs to root.
+/// and pipes of the host are left out, as is what is mounted below the folder, and every file belongs to root.
 ///
 /// # Errors
 /// A file cannot be read or is too large, or all of them together are larger than `limit` bytes.
 pub fn add(archive: &mut Archive, folder: &Path, limit: u64) -> Result<(), Error> {
     let failed = Error::file("read", folder);
-    if !fs::metadata(folder).map_err(&failed)?.is_dir() {
+    let top = fs::metadata(folder).map_err(&failed)?;
+    if !top.is_dir() {
         return Err(failed(io::ErrorKind::NotADirectory.into()));
     }
     let mut pending = vec![folder.to_owned()];
@@ -81,6 +83,10 @@ pub fn add(archive: &mut Archive, folder: &Path, limit: u64) -> Result<(), Error
         if path == folder || kind.is_dir() {
             if !inside.is_empty() && !archive.has(&inside) {
                 archive.folder(&inside, mode).map_err(not_added)?;
+            }
+            // Another file system's (/proc, a home) is not this root's; a container sees the empty folder, too.
+            if meta.dev() != top.dev() && path != folder {
+                continue;
             }
             // Taken from the end.
             let mut entries = fs::read_dir(&path)
@@ -164,14 +170,16 @@ mod tests {
 
     #[test]
     fn a_program_is_found_by_name_in_a_folder_and_by_path_everywhere() {
+        const PATH: &str = "/bin:/usr/bin";
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("usr/bin")).unwrap();
         std::os::unix::fs::symlink("/nowhere/here", folder.path().join("usr/bin/tool")).unwrap();
         let (inside, disk) = (Root::Folder(folder.path().to_owned()), Root::Disk("image".into()));
-        assert_eq!(inside.find(OsStr::new("tool")), Some("/usr/bin/tool".into()));
-        assert_eq!(inside.find(OsStr::new("other")), None);
-        assert_eq!(disk.find(OsStr::new("tool")), None);
-        assert_eq!(disk.find(OsStr::new("bin/tool")), Some("/bin/tool".into()));
+        assert_eq!(inside.find(OsStr::new("tool"), PATH), Some("/usr/bin/tool".into()));
+        assert_eq!(inside.find(OsStr::new("tool"), "/bin:/opt"), None);
+        assert_eq!(inside.find(OsStr::new("other"), PATH), None);
+        assert_eq!(disk.find(OsStr::new("tool"), PATH), None);
+        assert_eq!(disk.find(OsStr::new("bin/tool"), PATH), Some("/bin/tool".into()));
     }
 
     #[test]
@@ -204,6 +212,23 @@ mod tests {
         add(&mut archive, folder, 1 << 20).unwrap();
         assert!(archive.has(b"boot_id"));
         assert!(!String::from_utf8_lossy(&archive.finish()).contains(id.trim()));
+    }
+
+    #[test]
+    fn what_is_mounted_below_a_folder_is_left_out() {
+        let device = |path| fs::metadata(path).map(|meta| meta.dev()).ok();
+        let Ok(file) = tempfile::NamedTempFile::new_in("/dev/shm") else {
+            println!("skipped: nothing can be put into /dev/shm");
+            return;
+        };
+        if device("/dev") == device("/dev/shm") {
+            println!("skipped: /dev/shm is no mount of its own");
+            return;
+        }
+        let mut archive = Archive::new();
+        add(&mut archive, Path::new("/dev"), 64 << 20).unwrap();
+        let inside = Path::new("shm").join(file.path().file_name().unwrap());
+        assert_eq!((archive.has(b"shm"), archive.has(inside.as_os_str().as_bytes())), (true, false));
     }
 
     #[test]

@@ -63,7 +63,7 @@ const GROUP: u64 = 8 * PAGE;
 
 /// Where the group of that address begins, or the program if it begins within.
 fn start_of_group(image: &Image, va: u64) -> u64 {
-    let first = image.segments.iter().map(|s| s.va & !(PAGE - 1)).min().unwrap_or(va);
+    let first = image.segments.first().map_or(va, |s| s.va & !(PAGE - 1));
     (va & !(GROUP - 1)).max(first)
 }
 
@@ -117,14 +117,14 @@ impl Memory {
             self.populate(layout.window_to_gpa(start), (end - start).min(MOST));
         }
         if shadowed {
-            self.populate(IMAGE_GPA, vm.template.file_end - IMAGE_GPA);
+            self.populate(IMAGE_GPA, vm.template.file_end() - IMAGE_GPA);
             self.copy_start_of_code(layout, image);
         }
     }
 
     /// Private copies of the pages that a static program runs through before `main`: the start of the file, where its
-    /// relocations are, and the code around its entry. Only where KVM shadows the page tables: it maps a page of a file
-    /// one by one at 7 us each, but eight at once where the host could write to them. A copy costs 2 us.
+    /// relocations are, and the code around its entry. Only where KVM shadows the page tables: it maps the pages of a file
+    /// one by one, an exit each, but eight at once where the host could write to them.
     fn copy_start_of_code(&self, layout: &Layout, image: &Image) {
         const RELOCATIONS: u64 = GROUP;
         // A static glibc program runs through some 45 KiB of functions before `main`, with what lies between them 25 pages.

@@ -4,8 +4,9 @@ use std::io::Write;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::super::mmio::Mmio;
-use super::super::mock::{self, DATA, Guest, INDIRECT, MEMORY, NEXT, NOTIFY, WRITE, start, write};
+use super::super::driver::write;
+use super::super::mmio::{Mmio, reg};
+use super::super::mock::{self, DATA, Guest, INDIRECT, MEMORY, NEXT, WRITE, start};
 use super::*;
 
 const SECTORS: u64 = 8;
@@ -53,7 +54,7 @@ impl Scene {
         guest.memory.write_obj(0u16, GuestAddress(mock::QUEUE + 0x3002)).unwrap();
         let writable = kind != kind::WRITE;
         guest.chain(&[(DATA, 16, false), (BUFFER, len, writable), (STATUS, 1, true)]);
-        write(&mut device, NOTIFY, 0);
+        write(&mut device, reg::QUEUE_NOTIFY, 0);
         assert_eq!(guest.used(), 1);
         (self.status(), guest.last_used().1)
     }
@@ -117,7 +118,7 @@ fn an_image_that_shrinks_is_an_error_of_the_disk() {
     for (sector, expected) in [(0, OK), (1, IO_ERROR), (7, IO_ERROR)] {
         scene.header(kind::READ, sector);
         guest.chain(&[(DATA, 16, false), (BUFFER, 512, true), (STATUS, 1, true)]);
-        write(&mut device, NOTIFY, 0);
+        write(&mut device, reg::QUEUE_NOTIFY, 0);
         assert_eq!(scene.status(), expected, "{sector}");
     }
 }
@@ -142,7 +143,7 @@ fn chains_that_are_no_requests_are_given_back_with_nothing() {
         scene.header(kind::READ, 0);
         let mut guest = Guest::new(&scene.memory, 0);
         guest.chain(parts);
-        write(&mut device, NOTIFY, 0);
+        write(&mut device, reg::QUEUE_NOTIFY, 0);
         assert_eq!((guest.used(), guest.last_used().1), (1, 0), "{parts:x?}");
     }
 }
@@ -153,7 +154,7 @@ fn a_header_that_is_too_short_is_an_error() {
     let mut device = scene.disk(false);
     scene.header(kind::READ, 0);
     Guest::new(&scene.memory, 0).chain(&[(DATA, 15, false), (BUFFER, 512, true), (STATUS, 1, true)]);
-    write(&mut device, NOTIFY, 0);
+    write(&mut device, reg::QUEUE_NOTIFY, 0);
     assert_eq!(scene.status(), IO_ERROR);
 }
 
@@ -166,7 +167,7 @@ fn a_loop_is_a_request_of_at_most_a_queue_of_descriptors() {
     guest.descriptor(0, DATA, 16, NEXT, 1);
     guest.descriptor(1, BUFFER, 512, WRITE | NEXT, 1);
     guest.offer(0);
-    write(&mut device, NOTIFY, 0);
+    write(&mut device, reg::QUEUE_NOTIFY, 0);
     // 15 times 512 bytes, the last of them the status: 7679 bytes of data are no whole sectors.
     assert_eq!((guest.used(), guest.last_used().1), (1, 1));
 }
@@ -179,7 +180,7 @@ fn a_table_within_a_table_within_a_table_is_not_followed() {
     // A table of one descriptor, which is a table: itself.
     guest.descriptor(0, mock::QUEUE, 16, INDIRECT, 0);
     guest.offer(0);
-    write(&mut device, NOTIFY, 0);
+    write(&mut device, reg::QUEUE_NOTIFY, 0);
     assert_eq!((guest.used(), guest.last_used()), (1, (0, 0)));
 }
 
@@ -195,7 +196,7 @@ fn data_over_many_pieces_arrive_whole() {
     scene.header(kind::READ, 0);
     let len = u32::try_from(bytes.len()).unwrap();
     Guest::new(&memory, 0).chain(&[(DATA, 16, false), (0x8_0000, len, true), (STATUS, 1, true)]);
-    write(&mut device, NOTIFY, 0);
+    write(&mut device, reg::QUEUE_NOTIFY, 0);
     let mut got = vec![0; bytes.len()];
     memory.read_slice(&mut got, GuestAddress(0x8_0000)).unwrap();
     assert_eq!((scene.status(), got == bytes), (OK, true));

@@ -16,7 +16,7 @@ const VERSION: u32 = 2;
 const VENDOR: u32 = 0x4843_4e42;
 
 /// Offsets.
-mod reg {
+pub(crate) mod reg {
     pub const MAGIC: u64 = 0x000;
     pub const VERSION: u64 = 0x004;
     pub const DEVICE_ID: u64 = 0x008;
@@ -39,17 +39,18 @@ mod reg {
     pub const DRIVER_HIGH: u64 = 0x094;
     pub const DEVICE_LOW: u64 = 0x0a0;
     pub const DEVICE_HIGH: u64 = 0x0a4;
-    pub const CONFIG_GENERATION: u64 = 0x0fc;
     pub const CONFIG: u64 = 0x100;
 }
 
 /// Bits of the status (virtio 1.2, section 2.1).
-mod status {
+pub(crate) mod status {
+    /// A driver has seen the device, and knows it.
+    pub const DRIVER: u32 = 1 | 2;
     pub const DRIVER_OK: u32 = 4;
     pub const FEATURES_OK: u32 = 8;
     pub const NEEDS_RESET: u32 = 64;
     /// Those that a driver sets.
-    pub const DRIVERS: u32 = 1 | 2 | DRIVER_OK | FEATURES_OK | 128;
+    pub const DRIVERS: u32 = DRIVER | DRIVER_OK | FEATURES_OK | 128;
 }
 
 /// Bits of the interrupt status: a queue has news; so has the configuration (also: the device stopped).
@@ -137,8 +138,7 @@ impl<'m, D: Device> Mmio<'m, D> {
             reg::QUEUE_READY => self.queue_ref().map_or(0, |q| q.ready().into()),
             reg::INTERRUPT_STATUS => self.interrupt,
             reg::STATUS => self.status,
-            // The configuration never changes.
-            reg::CONFIG_GENERATION => 0,
+            // The generation of the configuration, too: it never changes.
             _ => 0,
         }
     }
@@ -164,17 +164,17 @@ impl<'m, D: Device> Mmio<'m, D> {
                 return usize::try_from(value).is_ok_and(|index| self.serve(index));
             }
             reg::INTERRUPT_ACK => self.interrupt &= !value,
-            reg::STATUS => return self.set_status(value),
+            reg::STATUS => self.set_status(value),
             _ => return self.set_up_queue(offset, value),
         }
         false
     }
 
-    fn set_status(&mut self, value: u32) -> bool {
+    fn set_status(&mut self, value: u32) {
         if value == 0 {
             self.queues.iter_mut().for_each(Queue::reset);
             (self.status, self.interrupt, self.driver_features) = (0, 0, 0);
-            return false;
+            return;
         }
         let mut new = value & status::DRIVERS | self.status & status::NEEDS_RESET;
         let asked = new & !self.status;
@@ -190,7 +190,6 @@ impl<'m, D: Device> Mmio<'m, D> {
             new &= !status::DRIVER_OK;
         }
         self.status = new;
-        false
     }
 
     /// Registers of the selected queue: only as long as it is not in use.

@@ -4,7 +4,8 @@ use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::mmio::Mmio;
+use super::driver::{self, Place};
+use super::mmio::{Mmio, reg};
 use super::{Device, Memory};
 
 /// Size of the guest's memory.
@@ -23,60 +24,28 @@ pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
 pub const INDIRECT: u16 = 4;
 
-/// Registers that tests use.
-pub const STATUS: u64 = 0x70;
-pub const QUEUE_SEL: u64 = 0x30;
-pub const QUEUE_NUM: u64 = 0x38;
-pub const QUEUE_READY: u64 = 0x44;
-pub const NOTIFY: u64 = 0x50;
-pub const NEEDS_RESET: u32 = 64;
-
 /// The guest's memory.
 pub fn memory() -> Memory {
     Memory::from_ranges(&[(GuestAddress(0), usize::try_from(MEMORY).unwrap())]).unwrap()
 }
 
-pub fn read<D: Device>(device: &Mmio<'_, D>, register: u64) -> u32 {
-    let mut word = [0; 4];
-    device.read(register, &mut word);
-    u32::from_le_bytes(word)
-}
-
-pub fn write<D: Device>(device: &mut Mmio<'_, D>, register: u64, value: u32) -> bool {
-    device.write(register, &value.to_le_bytes())
-}
-
-/// Acknowledges the device and agrees on features: those beside VERSION_1.
-pub fn agree<D: Device>(device: &mut Mmio<'_, D>, features: u32) {
-    write(device, STATUS, 0);
-    write(device, STATUS, 3);
-    for (select, bits) in [(0, features), (1, 1)] {
-        write(device, 0x24, select);
-        write(device, 0x20, bits);
-    }
-    write(device, STATUS, 3 | 8);
+/// Where [`Guest`] has a queue.
+fn place(index: u32) -> Place {
+    let base = QUEUE * (u64::from(index) + 1);
+    let rings = [base, base + AVAIL, base + USED].map(|at| u32::try_from(at).unwrap());
+    Place { rings, length: LENGTH.into() }
 }
 
 /// Sets a queue up where [`Guest`] has it.
 pub fn set_up<D: Device>(device: &mut Mmio<'_, D>, index: u32) {
-    let base = u32::try_from(QUEUE).unwrap() * (index + 1);
-    write(device, QUEUE_SEL, index);
-    write(device, QUEUE_NUM, LENGTH.into());
-    for (register, offset) in [(0x80, 0), (0x90, AVAIL), (0xa0, USED)] {
-        write(device, register, base + u32::try_from(offset).unwrap());
-        write(device, register + 4, 0);
-    }
-    write(device, QUEUE_READY, 1);
+    driver::set_up(device, index, &place(index));
 }
 
 /// All of it, up to DRIVER_OK.
 pub fn start<D: Device>(device: &mut Mmio<'_, D>) {
-    agree(device, 0);
-    for index in 0..u32::try_from(device.device().queues()).unwrap() {
-        set_up(device, index);
-    }
-    write(device, STATUS, 3 | 8 | 4);
-    assert_eq!(read(device, STATUS), 15);
+    let queues = u32::try_from(device.device().queues()).unwrap();
+    driver::start(device, queues, place);
+    assert_eq!(driver::read(device, reg::STATUS), 15);
 }
 
 /// The driver of one queue.

@@ -6,9 +6,11 @@
 //!
 //! * [`mmio`]: the registers
 //! * [`block`]: a disk in a file
+//! * `driver`: the other side, for tests and fuzz targets
 //! * [`net`], [`tap`]: a network card whose other end is a TAP device of the host
 
 pub mod block;
+pub(crate) mod driver;
 pub mod mmio;
 pub mod net;
 pub mod tap;

@@ -5,8 +5,9 @@ use std::io;
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::super::mmio::Mmio;
-use super::super::mock::{self, DATA, Guest, MEMORY, NOTIFY, start, write};
+use super::super::driver::write;
+use super::super::mmio::{Mmio, reg};
+use super::super::mock::{self, DATA, Guest, MEMORY, start};
 use super::*;
 
 #[derive(Default)]
@@ -53,7 +54,7 @@ fn frames_go_out_without_their_header() {
     // All in one, and the header in pieces.
     guest.chain(&[(DATA, 72, false)]);
     guest.chain(&[(DATA, 5, false), (DATA + 5, 67, false)]);
-    assert!(write(&mut device, NOTIFY, 1));
+    assert!(write(&mut device, reg::QUEUE_NOTIFY, 1));
     assert_eq!((guest.used(), guest.last_used().1), (3, 0));
     assert_eq!(device.device().wire.sent, vec![vec![7; 60]; 3]);
 }
@@ -76,7 +77,7 @@ fn what_is_no_frame_is_lost_and_given_back() {
     for parts in cases {
         guest.chain(parts);
     }
-    write(&mut device, NOTIFY, 1);
+    write(&mut device, reg::QUEUE_NOTIFY, 1);
     assert_eq!(usize::from(guest.used()), cases.len());
     assert!(device.device().wire.sent.is_empty());
 }
@@ -108,7 +109,7 @@ fn a_frame_without_a_place_waits_and_one_in_too_small_a_place_is_lost() {
     guest.chain(&[(DATA, 71, true)]);
     guest.chain(&[(MEMORY - 10, 1530, true)]);
     guest.chain(&[(DATA, 72, true)]);
-    assert!(write(&mut device, NOTIFY, 0));
+    assert!(write(&mut device, reg::QUEUE_NOTIFY, 0));
     assert_eq!((guest.used(), guest.last_used()), (3, (2, 72)));
     assert_eq!(memory.read_obj::<u8>(GuestAddress(DATA + 12)).unwrap(), 3);
 }
