@@ -118,6 +118,13 @@ impl Capabilities {
     }
 }
 
+/// A set of the calling thread's, by its name in /proc/PID/status, like `CapEff`; `None` where that does not tell.
+pub(crate) fn of_caller(set: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    let bits = status.lines().find_map(|line| line.strip_prefix(set)?.strip_prefix(':'))?;
+    u64::from_str_radix(bits.trim(), 16).ok()
+}
+
 /// The highest capability of Linux 5.9 and later (`CAP_CHECKPOINT_RESTORE`), where the kernel does not tell.
 const LAST_KNOWN: u32 = 40;
 

@@ -260,10 +260,16 @@ impl Prepared {
                 }
                 _ => return Ok(()),
             }
-            let program = find_program(&config.program, self.isolation)?;
-            let granted = Granted { has_group: self.groups.is_some(), ranges: self.ranges.is_some() };
-            self.ops = steps(config, self.isolation, &program, self.root.as_ref(), granted)?;
+            self.work_out(config)?;
         }
+        Ok(())
+    }
+
+    /// Works the steps out anew, for what there is now.
+    fn work_out(&mut self, config: &Config) -> Result<(), PrepareError> {
+        let program = find_program(&config.program, self.isolation)?;
+        let granted = Granted { has_group: self.groups.is_some(), ranges: self.ranges.is_some() };
+        self.ops = steps(config, self.isolation, &program, self.root.as_ref(), granted)?;
         Ok(())
     }
 
@@ -306,10 +312,7 @@ impl Prepared {
     /// Makes the steps and flags anew, for the group plan that a test has put in.
     #[cfg(test)]
     pub(crate) fn in_group(&mut self, config: &Config) -> Result<(), PrepareError> {
-        let program = find_program(&config.program, self.isolation)?;
-        let config = config.clone().network_beside(self.network_beside);
-        let granted = Granted { has_group: true, ranges: self.ranges.is_some() };
-        self.ops = steps(&config, self.isolation, &program, self.root.as_ref(), granted)?;
+        self.work_out(&config.clone().network_beside(self.network_beside))?;
         self.clone_flags = clone_flags(self.isolation, true) & (self.clone_flags | !libc::CLONE_NEWNET);
         Ok(())
     }

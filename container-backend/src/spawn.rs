@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::PoisonError;
 
 use crate::aide::{Duties, Requests};
-use crate::child::{self, Exec, Fate, Init, Pause, Shared, Start};
+use crate::child::{self, Exec, Fate, Init, Pause, Shared, Start, Told};
 use crate::config::{Stdio, Stream};
 use crate::error::SpawnError;
 use crate::isolation::Layer;
@@ -42,8 +42,8 @@ impl Prepared {
         step: Option<u32>,
         tell: BorrowedFd<'_>,
     ) -> Result<Process, SpawnError> {
-        let pause = Pause { step: step.unwrap_or(u32::MAX), tell: tell.as_raw_fd() };
-        self.start(stdio, self.exec(), Some(pause))
+        let pause = step.map_or(Pause::BeforeClone, |step| Pause::Before(step as usize));
+        self.start(stdio, self.exec(), Some(Told { pause, tell: tell.as_raw_fd() }))
     }
 
     /// Goes through all steps of a start but the last: no program is executed.
@@ -55,7 +55,7 @@ impl Prepared {
         self.start(Stdio::null(), Exec::DryRun, None).map(drop)
     }
 
-    fn start(&self, stdio: Stdio<'_>, exec: Exec, pause: Option<Pause>) -> Result<Process, SpawnError> {
+    fn start(&self, stdio: Stdio<'_>, exec: Exec, pause: Option<Told>) -> Result<Process, SpawnError> {
         let maker = self.network_maker();
         let mut group = self.groups.as_ref().map(|plan| plan.make()).transpose()?;
         let cgroup_made_ns = group.as_ref().map(|_| monotonic_ns());
@@ -83,9 +83,8 @@ impl Prepared {
             shared: &shared,
         };
         let clone_into = group.as_ref().and_then(|group| group.clone_into());
-        if let Some(pause) = pause.filter(|pause| pause.step == u32::MAX) {
-            // SAFETY: a string with its length.
-            unsafe { libc::write(pause.tell, c"paused\n".as_ptr().cast(), 7) };
+        if let Some(told) = pause.filter(|told| matches!(told.pause, Pause::BeforeClone)) {
+            told.say();
             loop {
                 std::thread::park();
             }

@@ -1,6 +1,6 @@
 //! From a config to the list of steps, in the order in which they must be made.
 
-use crate::capabilities::cap_data;
+use crate::capabilities::{cap_data, of_caller};
 use crate::config::Config;
 use crate::error::PrepareError;
 use crate::given::Given;
@@ -197,10 +197,5 @@ fn filter(options: &Options) -> Vec<libc::sock_filter> {
 
 /// The capabilities that the child has to choose from: all in a user namespace of its own, the caller's otherwise.
 fn available(user_namespace: bool) -> u64 {
-    if user_namespace {
-        return u64::MAX;
-    }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
-    permitted.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(u64::MAX)
+    if user_namespace { u64::MAX } else { of_caller("CapPrm").unwrap_or(u64::MAX) }
 }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::capabilities::of_caller;
 use crate::error::PrepareError;
 use crate::netlink::{self, Address, Message};
 use crate::sys::{self, Ret, call};
@@ -219,10 +220,7 @@ impl Drop for OuterEnd {
 fn has_net_admin() -> bool {
     /// `CAP_NET_ADMIN`.
     const NET_ADMIN: u32 = 12;
-    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    effective.is_some_and(|bits| bits & 1 << NET_ADMIN != 0)
+    of_caller("CapEff").is_some_and(|bits| bits & 1 << NET_ADMIN != 0)
 }
 
 #[cfg(test)]
