@@ -14,8 +14,6 @@ pub struct Aggressor {
     pub one_a_cpu: bool,
     /// Whether it has processes of its own.
     pub forks: bool,
-    /// Memory of its own, besides what it is told to use.
-    pub own_bytes: u64,
     /// What it needs of a target, its memory apart.
     pub calls: &'static [&'static str],
 }
@@ -24,7 +22,7 @@ impl Aggressor {
     /// What it needs of a target where it is told to use so many bytes.
     #[must_use]
     pub const fn needs(&self, bytes: u64) -> Needs {
-        Needs { memory_bytes: self.own_bytes + bytes, stdin: true, network: false, calls: self.calls }
+        Needs { memory_bytes: OWN_BYTES + bytes, stdin: true, network: false, calls: self.calls }
     }
 
     /// The arguments that follow the program's name.
@@ -34,8 +32,8 @@ impl Aggressor {
     }
 }
 
-/// The program's pages, stack and heap, and what a kernel keeps for them.
-const OWN_BYTES: u64 = 12 << 20;
+/// What each has of its own, besides what it is told to use: the program's pages, stack and heap, and what a kernel keeps for them.
+pub const OWN_BYTES: u64 = 12 << 20;
 
 static ALL: [Aggressor; 6] = [
     Aggressor {
@@ -43,7 +41,6 @@ static ALL: [Aggressor; 6] = [
         summary: "takes the CPUs: integer arithmetic in ring 3, one for each CPU",
         one_a_cpu: true,
         forks: false,
-        own_bytes: OWN_BYTES,
         calls: &["clock_gettime", "poll"],
     },
     Aggressor {
@@ -51,7 +48,6 @@ static ALL: [Aggressor; 6] = [
         summary: "copies memory, far more than any cache holds, one for each CPU",
         one_a_cpu: true,
         forks: false,
-        own_bytes: OWN_BYTES,
         calls: &["clock_gettime", "mmap", "poll"],
     },
     Aggressor {
@@ -59,7 +55,6 @@ static ALL: [Aggressor; 6] = [
         summary: "holds as much memory as it may have, writes to it, gives pieces back and takes them again",
         one_a_cpu: false,
         forks: false,
-        own_bytes: OWN_BYTES,
         calls: &["clock_gettime", "mmap", "munmap", "poll"],
     },
     Aggressor {
@@ -67,7 +62,6 @@ static ALL: [Aggressor; 6] = [
         summary: "a fork bomb at its limit: as many processes as it may have, ending and beginning without pause",
         one_a_cpu: false,
         forks: true,
-        own_bytes: OWN_BYTES,
         calls: &["clock_gettime", "clone", "poll", "wait4"],
     },
     Aggressor {
@@ -75,7 +69,6 @@ static ALL: [Aggressor; 6] = [
         summary: "a storm of system calls, one for each CPU",
         one_a_cpu: true,
         forks: false,
-        own_bytes: OWN_BYTES,
         calls: &["clock_gettime", "close", "getppid", "openat", "poll"],
     },
     Aggressor {
@@ -83,7 +76,6 @@ static ALL: [Aggressor; 6] = [
         summary: "writes a file without a name again and again: page cache, and a disk where there is one",
         one_a_cpu: false,
         forks: false,
-        own_bytes: OWN_BYTES,
         calls: &["clock_gettime", "ftruncate", "lseek", "openat", "poll"],
     },
 ];

@@ -5,13 +5,16 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use workloads::{REAL_PROGRAM, aggressors};
 
 fn start(kind: &str, bytes: u64, processes: u64) -> (Child, BufReader<ChildStdout>) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Relaxed);
     let path =
-        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("aggressor-{}-{kind}", std::process::id()));
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("aggressor-{}-{number}", std::process::id()));
     fs::write(&path, REAL_PROGRAM).expect("the folder for tests is writable");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
     let mut child = Command::new(&path)
@@ -67,6 +70,15 @@ fn aggressors_say_what_they_used_and_it_is_within_their_limits() {
             _ => {}
         }
     }
+}
+
+#[test]
+fn a_fork_bomb_that_may_have_one_process_is_that_one() {
+    let (child, lines) = start("fork", 0, 1);
+    assert!(children(child.id()).is_empty());
+    let seen = end(child, lines, "fork");
+    let number = |name: &str| seen.iter().find(|(known, _)| known == name).expect(name).1;
+    assert_eq!((number("processes"), number("operations")), (1, 0), "{seen:?}");
 }
 
 #[test]

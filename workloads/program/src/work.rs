@@ -44,6 +44,13 @@ pub enum PrepareError {
     Step(&'static str, String),
 }
 
+impl PrepareError {
+    /// For `map_err`: the reason why `step` failed.
+    pub fn step<E: fmt::Display>(step: &'static str) -> impl Fn(E) -> Self {
+        move |reason| Self::Step(step, reason.to_string())
+    }
+}
+
 impl fmt::Display for PrepareError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::FromRawFd;
 
+use crate::child::{cut_off, reap};
 use workload_program::mix::{Random, fold};
 use workload_program::output::{Lines, complain};
 use workload_program::sys::{self, now_ns};
@@ -187,13 +188,7 @@ fn fork(most: usize) -> Turn {
             let child = self.0.remove(0);
             // SAFETY: the child was not reaped yet, so that the number is still its own.
             unsafe { libc::kill(child, libc::SIGKILL) };
-            loop {
-                // SAFETY: waitpid(2) with a null pointer stores nothing.
-                let reaped = unsafe { libc::waitpid(child, core::ptr::null_mut(), 0) };
-                if reaped != -1 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                    return;
-                }
-            }
+            reap(child);
         }
     }
     impl Drop for Children {
@@ -208,8 +203,12 @@ fn fork(most: usize) -> Turn {
     // SAFETY: getpid(2) takes nothing.
     let parent = unsafe { libc::getpid() };
     Box::new(move |used| {
+        // Itself is one of them.
+        used.processes = used.processes.max(children.0.len() + 1);
         until_turn_ends(|| {
-            // Itself is one of them.
+            if most < 2 {
+                return;
+            }
             if children.0.len() + 1 >= most {
                 children.end_one();
             }
@@ -232,12 +231,7 @@ fn fork(most: usize) -> Turn {
 
 /// What a child does: nothing, until it is ended, or its parent is.
 fn stay(parent: libc::pid_t) -> ! {
-    // SAFETY: PR_SET_PDEATHSIG takes a signal's number and no pointer.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    for descriptor in 0..3 {
-        // SAFETY: nothing in this process uses the standard streams; others wait for their end.
-        unsafe { libc::close(descriptor) };
-    }
+    cut_off();
     // SAFETY: getppid(2) and pause(2) take nothing. A parent that ended before the line above has run is not waited for.
     while unsafe { libc::getppid() } == parent {
         // SAFETY: as above.

@@ -36,7 +36,6 @@ impl FileIo {
     ///
     /// There is no memory for the contents, or no file can be made in `/tmp`.
     pub fn new() -> Result<Self, PrepareError> {
-        let failed = |step| move |error: io::Error| PrepareError::Step(step, error.to_string());
         let mut contents = filled(FILE_BYTES, 0_u8)?;
         let mut random = Random::new(SEED);
         for word in contents.chunks_exact_mut(8) {
@@ -45,8 +44,8 @@ impl FileIo {
         // Two instances on one host that have the same number, in namespaces of their own, differ in the time.
         let path = format!("/tmp/file-io-{}-{}", std::process::id(), now_ns());
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(failed("make a file in /tmp"))?;
-        std::fs::remove_file(&path).map_err(failed("take away the file's name"))?;
+        let file = file.map_err(PrepareError::step("make a file in /tmp"))?;
+        std::fs::remove_file(&path).map_err(PrepareError::step("take away the file's name"))?;
         Ok(Self { file, contents, piece: filled(PIECE_BYTES, 0)?, spent: [0; 4] })
     }
 

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
+use crate::child::{cut_off, reap};
 use hdrhistogram::Histogram;
 use workload_program::mix::{Random, fold, fold_bytes};
 use workload_program::sys::now_ns;
 use workload_program::work::{Figure, PrepareError, Work, filled, iterate};
 
 /// Requests of one iteration, a quarter of them writing.
-pub const REQUESTS: u64 = 256;
+const REQUESTS: u64 = 256;
 const KEYS: u32 = 1024;
 const SEED: u64 = 0x0000_4b56;
 /// Length of a value.
@@ -42,13 +43,12 @@ impl KeyValue {
     ///
     /// The step that failed: a target without processes or sockets cannot serve this workload.
     pub fn new() -> Result<Self, PrepareError> {
-        let failed = |step| move |error: io::Error| PrepareError::Step(step, error.to_string());
-        let (ours, theirs) = UnixStream::pair().map_err(failed("make a socket pair"))?;
-        let latencies = Histogram::new_with_bounds(1, LONGEST_NS, 3)
-            .map_err(|error| PrepareError::Step("make a histogram", error.to_string()))?;
+        let (ours, theirs) = UnixStream::pair().map_err(PrepareError::step("make a socket pair"))?;
+        let latencies =
+            Histogram::new_with_bounds(1, LONGEST_NS, 3).map_err(PrepareError::step("make a histogram"))?;
         // SAFETY: fork(2) takes no argument. There is one thread, so that the child finds no lock held by nobody.
         let server = match unsafe { libc::fork() } {
-            -1 => return Err(failed("start the server")(io::Error::last_os_error())),
+            -1 => return Err(PrepareError::step("start the server")(io::Error::last_os_error())),
             0 => {
                 drop(ours);
                 child(theirs)
@@ -57,7 +57,7 @@ impl KeyValue {
         };
         drop(theirs);
         let mut work = Self { connection: Some(ours), server, latencies };
-        work.talk().map_err(failed("talk to the server"))?;
+        work.talk().map_err(PrepareError::step("talk to the server"))?;
         work.latencies.reset();
         Ok(work)
     }
@@ -107,25 +107,13 @@ impl Drop for KeyValue {
     fn drop(&mut self) {
         // The end of its input ends the server.
         self.connection = None;
-        loop {
-            // SAFETY: waitpid(2) with a null pointer stores nothing; the process is our child and was not waited for.
-            let reaped = unsafe { libc::waitpid(self.server, std::ptr::null_mut(), 0) };
-            if reaped != -1 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                return;
-            }
-        }
+        reap(self.server);
     }
 }
 
 /// The server's process. It ends with its input, and where its parent is killed.
 fn child(connection: UnixStream) -> ! {
-    // SAFETY: PR_SET_PDEATHSIG takes a signal's number and no pointer.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    // Whoever waits for the end of the program's output must not wait for this process.
-    for descriptor in 0..3 {
-        // SAFETY: nothing in this process uses the standard streams.
-        unsafe { libc::close(descriptor) };
-    }
+    cut_off();
     let status = u8::from(serve(connection).is_err());
     workload_program::sys::exit(status)
 }

@@ -16,6 +16,7 @@
 //! - [`probe`]: no workload: what a program can see and do where it runs
 
 pub mod aggressor;
+mod child;
 pub mod file_io;
 pub mod json;
 pub mod key_value;

@@ -9,7 +9,7 @@ use workload_program::work::{PrepareError, Work, filled, iterate};
 use crate::log;
 
 /// Least length of the log.
-pub const LOG_BYTES: usize = 256 << 10;
+const LOG_BYTES: usize = 256 << 10;
 
 /// The workload `lz4`; one operation is one log of 256 KiB compressed and expanded.
 pub struct Lz4 {

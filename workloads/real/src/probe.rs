@@ -12,6 +12,7 @@ use core::fmt;
 use std::fs;
 use std::io;
 
+use crate::child::reap;
 use workload_program::output::Lines;
 use workload_program::sys::{self, WriteFailed};
 
@@ -317,18 +318,6 @@ fn in_child(attempt: impl FnOnce() -> bool) -> Found {
             None => Found::No("its process was killed".into()),
         },
     }
-}
-
-/// The exit code of a child; `None` where it was ended by a signal.
-fn reap(child: libc::pid_t) -> Option<i32> {
-    let mut status = 0;
-    // SAFETY: waitpid(2) writes one number, to which the pointer is valid.
-    while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1 {
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return None;
-        }
-    }
-    libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }
 
 /// Whether a child of ours may be traced.

@@ -9,7 +9,7 @@ use workload_program::work::{PrepareError, Work, iterate};
 use crate::log;
 
 /// Least length of the log.
-pub const LOG_BYTES: usize = 128 << 10;
+const LOG_BYTES: usize = 128 << 10;
 /// Requests that failed, with what is to be known of them.
 const FAILED: &str = r#"(?m-u)^(\d+\.\d+\.\d+\.\d+) .*"(\w+) ([^ ?]+)\S* HTTP/1\.1" (5\d\d) \d+ (\d+)ms$"#;
 /// An alternation without a common beginning, which no search for one string can answer.
@@ -29,9 +29,7 @@ impl Scan {
     ///
     /// [`PrepareError::Step`] where a pattern cannot be compiled.
     pub fn new() -> Result<Self, PrepareError> {
-        let compile = |pattern| {
-            Regex::new(pattern).map_err(|error| PrepareError::Step("compile a pattern", error.to_string()))
-        };
+        let compile = |pattern| Regex::new(pattern).map_err(PrepareError::step("compile a pattern"));
         Ok(Self { log: log::generate(LOG_BYTES), failed: compile(FAILED)?, notable: compile(NOTABLE)? })
     }
 

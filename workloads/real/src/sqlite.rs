@@ -11,7 +11,7 @@ const GROUPS: u32 = 100;
 /// Inserts, selects and updates of an iteration, each as many.
 const EACH: u32 = 128;
 /// Statements in an iteration: those, and the one that takes the inserted rows out again.
-pub const OPERATIONS: u64 = 3 * EACH as u64 + 1;
+const OPERATIONS: u64 = 3 * EACH as u64 + 1;
 const SEED: u64 = 0x0005_0117;
 
 /// In memory means there, too, where SQLite would use a temporary file; and the least of file locking.
@@ -43,11 +43,12 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_MEMORY
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let database = Connection::open_with_flags(":memory:", flags).map_err(failed("open a database"))?;
-        database.execute_batch(SCHEMA).map_err(failed("make a table"))?;
+        let database =
+            Connection::open_with_flags(":memory:", flags).map_err(PrepareError::step("open a database"))?;
+        database.execute_batch(SCHEMA).map_err(PrepareError::step("make a table"))?;
         let mut work = Self { database };
-        work.fill().map_err(failed("fill a table"))?;
-        work.transact().map_err(failed("use a table"))?;
+        work.fill().map_err(PrepareError::step("fill a table"))?;
+        work.transact().map_err(PrepareError::step("use a table"))?;
         Ok(work)
     }
 
@@ -99,10 +100,6 @@ impl Work for Sqlite {
     fn repeat(&mut self, iterations: u64) -> u64 {
         iterate(iterations, || self.transact().unwrap_or(0))
     }
-}
-
-fn failed(step: &'static str) -> impl Fn(rusqlite::Error) -> PrepareError {
-    move |error| PrepareError::Step(step, error.to_string())
 }
 
 fn name(random: &mut Random) -> String {

@@ -62,7 +62,7 @@ impl Gang {
         let mem_mib = MEMORY_MIB + kept;
         let capabilities = target.capabilities(mem_mib);
         let bytes = match aggressor.name {
-            "memory" => (MEMORY_MIB << 20) - aggressor.own_bytes,
+            "memory" => (MEMORY_MIB << 20) - workloads::aggressors::OWN_BYTES,
             _ => SOME_BYTES,
         };
         if let Some(reason) = aggressor.needs(bytes).unmet_by(&capabilities) {
