@@ -73,6 +73,29 @@ fn options_that_exclude_each_other_are_refused() {
 }
 
 #[test]
+fn an_option_of_an_experiment_that_is_not_made_is_refused_before_anything_is_measured() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("recording");
+    let of_startup: [&[&str]; 3] = [&["--concurrency", "4"], &["--cache", "cold"], &["--cache", "both"]];
+    let refused = |experiment: &str, options: &[&str], said: &str| {
+        let path = out.to_str().expect("a plain path");
+        bench(["compare", "--experiments", experiment, "--out", path].iter().chain(options))
+            .expect_code(2)
+            .expect_said(&[options[options.len() - 2], said]);
+        assert!(!out.exists(), "nothing was measured");
+    };
+    for options in of_startup {
+        refused("memory", options, "--experiments startup");
+    }
+    refused("startup", &["--density-budget", "64"], "--experiments density");
+    let path = program().to_str().expect("a plain path");
+    let against = ["--workload-bin", path, "--against", path];
+    refused("memory", &against, "--experiments startup,overhead");
+    let clash = ["--workload-bin", path, "--against", path, "--cache", "cold"];
+    refused("startup", &clash, "--against");
+}
+
+#[test]
 fn memory_sizes_that_make_no_sense_are_refused_in_every_target() {
     for target in ["native", "container", "microvm"] {
         for (size, why) in [("0", "at least"), ("1", "at least"), ("99999999999", "this host has")] {

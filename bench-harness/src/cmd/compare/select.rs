@@ -47,25 +47,17 @@ pub(super) struct Selection {
 impl Selection {
     pub(super) fn of(args: &CompareArgs) -> Result<Self, HarnessError> {
         let mem_mib = memory_size::checked(args.mem)?;
-        if args.workload_bin.is_some() && !args.workloads.is_empty() {
-            return Err(HarnessError::Usage(
-                "--workloads chooses from the catalogue, --workload-bin replaces it; give one of the two"
-                    .into(),
-            ));
-        }
         let experiments = if args.experiments.is_empty() {
             Experiment::DEFAULT.to_vec()
         } else {
             chosen(&args.experiments, &Experiment::ALL)
         };
-        let of_catalogue = [Experiment::Surface, Experiment::Neighbours];
-        if let Some(one) =
-            of_catalogue.iter().find(|one| args.workload_bin.is_some() && experiments.contains(one))
-        {
-            return Err(HarnessError::Usage(format!(
-                "the experiment {one} runs workloads of the catalogue; leave --workload-bin out"
-            )));
-        }
+        // All that can be said before anything is tried, copied or measured.
+        consistent(args, &experiments)?;
+        let density = experiments
+            .contains(&Experiment::Density)
+            .then(|| density::Limits::checked(args.density, args.density_budget))
+            .transpose()?;
         let workloads = crate::workload::chosen(&args.workloads);
         let surface = surface::subjects(&args.workloads);
         let victims = neighbours::victims(&args.workloads);
@@ -86,14 +78,6 @@ impl Selection {
                 (image, startup, idle, None)
             }
         };
-        let is_dense = experiments.contains(&Experiment::Density);
-        if !is_dense && (args.density.is_some() || args.density_budget.is_some()) {
-            return Err(HarnessError::Usage(
-                "--density and --density-budget are of the experiment density; give --experiments density, too".into(),
-            ));
-        }
-        let density =
-            is_dense.then(|| density::Limits::checked(args.density, args.density_budget)).transpose()?;
         let (mut startups, cold_in) = startups(&startup, args.cache)?;
         let before = before(args, mem_mib, &startup)?;
         startups.extend(before.iter().map(|(subject, _)| subject.clone()));
@@ -168,6 +152,48 @@ impl Selection {
     }
 }
 
+/// Whether the options say one thing only, and none of them is for an experiment that is not made.
+fn consistent(args: &CompareArgs, experiments: &[Experiment]) -> Result<(), HarnessError> {
+    let refused = |why: String| Err(HarnessError::Usage(why));
+    if args.workload_bin.is_some() && !args.workloads.is_empty() {
+        return refused(
+            "--workloads chooses from the catalogue, --workload-bin replaces it; give one of the two".into(),
+        );
+    }
+    if args.against.is_some() && args.cache != Cache::Warm {
+        return refused(
+            "--against compares two programs, --cache two ways of starting one; give one of the two".into(),
+        );
+    }
+    let of_catalogue = [Experiment::Surface, Experiment::Neighbours];
+    if let Some(one) =
+        of_catalogue.iter().find(|one| args.workload_bin.is_some() && experiments.contains(one))
+    {
+        return refused(format!(
+            "the experiment {one} runs workloads of the catalogue; leave --workload-bin out"
+        ));
+    }
+    let heeded: [(&str, bool, &[Experiment]); 5] = [
+        ("--concurrency", args.concurrency.is_some(), &[Experiment::Startup]),
+        ("--cache", args.cache != Cache::Warm, &[Experiment::Startup]),
+        ("--density", args.density.is_some(), &[Experiment::Density]),
+        ("--density-budget", args.density_budget.is_some(), &[Experiment::Density]),
+        // What it is judged by.
+        ("--against", args.against.is_some(), &[Experiment::Startup, Experiment::Overhead]),
+    ];
+    for (option, given, by) in heeded {
+        if given && !by.iter().any(|one| experiments.contains(one)) {
+            let names: Vec<_> = by.iter().map(|one| one.name()).collect();
+            return refused(format!(
+                "{option} is for the experiment {}, which is not among those of this run; give --experiments {}, too",
+                names.join(" or "),
+                names.join(",")
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// The program that the user's own is judged against.
 fn before(
     args: &CompareArgs,
@@ -175,11 +201,6 @@ fn before(
     startup: &Subject,
 ) -> Result<Option<(Subject, String)>, HarnessError> {
     let Some(path) = &args.against else { return Ok(None) };
-    if args.cache != Cache::Warm {
-        return Err(HarnessError::Usage(
-            "--against compares two programs, --cache two ways of starting one; give one of the two".into(),
-        ));
-    }
     let image = Image::of_file(path, mem_mib)?;
     Ok(Some((startup.before(&image), image.digest)))
 }
