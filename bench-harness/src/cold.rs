@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{SysconfVar, sysconf};
 
 /// How the cache was emptied, for the recording.
@@ -36,6 +37,9 @@ pub enum ColdError {
         #[source]
         source: io::Error,
     },
+    /// Nothing may be executed there.
+    #[error("a copy of the program in {}: its file system is mounted noexec", .0.display())]
+    NoExec(PathBuf),
     /// The kernel did not say what is in the cache.
     #[error("what is in the page cache cannot be read")]
     Unknown(#[source] io::Error),
@@ -73,6 +77,10 @@ fn copy_in(program: &[u8], dir: &Path) -> Result<File, ColdError> {
         .mode(0o500)
         .open(dir)
         .map_err(failed("open a nameless file"))?;
+    let mounted = fstatvfs(&file).map_err(|errno| failed("look at its file system")(errno.into()))?;
+    if mounted.flags().contains(FsFlags::ST_NOEXEC) {
+        return Err(ColdError::NoExec(dir.to_owned()));
+    }
     file.write_all(program).map_err(failed("write"))?;
     // Pages that are not yet on the disk cannot be dropped.
     file.sync_all().map_err(failed("bring to the disk"))?;
@@ -195,7 +203,10 @@ mod tests {
     #[test]
     fn memory_cannot_be_evicted_and_says_so() {
         let problems = copy(b"program", &[PathBuf::from("/dev/shm")]).expect_err("it is memory");
-        assert!(matches!(problems[0], ColdError::Stays(1) | ColdError::Copy { .. }), "{problems:?}");
+        assert!(
+            matches!(problems[0], ColdError::Stays(1) | ColdError::NoExec(_) | ColdError::Copy { .. }),
+            "{problems:?}"
+        );
         let problems = copy(b"program", &[PathBuf::from("/nowhere")]).expect_err("it is not there");
         assert!(problems[0].to_string().contains("/nowhere"), "{problems:?}");
     }

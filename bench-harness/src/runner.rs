@@ -2,7 +2,8 @@
 //!
 //! What it does there is one `poll`, one reading of the clock and one `read` for each time that output arrives. Nothing
 //! is parsed, allocated or printed until the instance is gone. What that costs is measured by [`Observer::window_cost_ns`]
-//! and recorded beside the results.
+//! and recorded beside the results. With `--pin` there is one `sched_setaffinity` more, after the start: the one back to
+//! the harness's own CPUs, while the instance already runs.
 
 use std::fs::File;
 use std::io;
@@ -54,43 +55,20 @@ pub struct Running {
     said: Vec<u8>,
 }
 
-impl Running {
-    /// Ends its standard input, and returns what it says from then on and how it ends. Must do so within `patience`.
-    ///
-    /// # Errors
-    /// What kept it from ending; it is killed then.
-    pub fn finish(self, patience: Duration) -> Result<(Vec<u8>, End), LaunchFailure> {
-        let Self { mut instance, stdin, stdout, mut said } = self;
-        drop(stdin);
-        said.clear();
-        let deadline = now_ns().saturating_add(nanos(patience));
-        loop {
-            match more(&stdout, &mut said, deadline, None) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(failure) => return Err(give_up(&mut *instance, failure)),
-            }
-        }
-        match instance.wait(Some(patience)) {
-            Ok(Some(end)) => Ok((said, end)),
-            Ok(None) => Err(give_up(&mut *instance, LaunchFailure::Timeout(patience))),
-            Err(error) => Err(give_up(&mut *instance, LaunchFailure::End(error))),
-        }
-    }
-}
-
-/// Waits for output and adds it to `said`; `false` at its end. Not for measured windows.
+/// Waits until `since` and `patience` for output and adds it to `said`; `false` at its end. Not for measured windows.
 fn more(
     stdout: &OwnedFd,
     said: &mut Vec<u8>,
-    deadline: u64,
+    since: u64,
+    patience: Duration,
     interrupts: Option<Interrupts>,
 ) -> Result<bool, LaunchFailure> {
     let mut piece = [0; 4096];
+    let deadline = since.saturating_add(nanos(patience));
     loop {
         let left = Duration::from_nanos(deadline.saturating_sub(now_ns()));
         if left.is_zero() {
-            return Err(LaunchFailure::Timeout(left));
+            return Err(LaunchFailure::Timeout(patience));
         }
         let interrupt = interrupts.map(|interrupts| interrupts.fd());
         let mut fds = [
@@ -270,18 +248,40 @@ impl Observer {
         line: &[u8],
         patience: Duration,
     ) -> Result<(), LaunchFailure> {
-        let deadline = now_ns().saturating_add(nanos(patience));
+        let since = now_ns();
         while !running.said.windows(line.len()).any(|part| part == line) {
-            match more(&running.stdout, &mut running.said, deadline, self.interrupts) {
+            match more(&running.stdout, &mut running.said, since, patience, self.interrupts) {
                 Ok(true) => {}
                 Ok(false) => {
                     return Err(LaunchFailure::Protocol(format!("it ended early{}", self.complaints(&[]))));
                 }
-                Err(LaunchFailure::Timeout(_)) => return Err(LaunchFailure::Timeout(patience)),
                 Err(failure) => return Err(failure),
             }
         }
         Ok(())
+    }
+
+    /// Ends a running one's standard input, and returns what it says from then on and how it ends. Must do so within `patience`.
+    ///
+    /// # Errors
+    /// What kept it from ending, or a signal that came to us; it is killed then.
+    pub fn finish(&self, running: Running, patience: Duration) -> Result<(Vec<u8>, End), LaunchFailure> {
+        let Running { mut instance, stdin, stdout, mut said } = running;
+        drop(stdin);
+        said.clear();
+        let since = now_ns();
+        loop {
+            match more(&stdout, &mut said, since, patience, self.interrupts) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(failure) => return Err(give_up(&mut *instance, failure)),
+            }
+        }
+        match instance.wait(Some(patience)) {
+            Ok(Some(end)) => Ok((said, end)),
+            Ok(None) => Err(give_up(&mut *instance, LaunchFailure::Timeout(patience))),
+            Err(error) => Err(give_up(&mut *instance, LaunchFailure::End(error))),
+        }
     }
 
     /// What one observation costs: from data being there to its instant being known, on a pipe of our own.
@@ -403,6 +403,20 @@ fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::fake::{Act, Fake, Journal, Script};
+
+    #[test]
+    fn what_does_not_end_when_it_is_asked_to_is_ended_after_the_patience_that_it_is_blamed_for() {
+        let acts = vec![Act::Print(b"ready\n".to_vec()), Act::Hang];
+        let journal = Journal::default();
+        let target = Fake::new("deaf", vec![Script::Play(acts)], &journal);
+        let mut observer = Observer::new(None, Duration::from_secs(1)).unwrap();
+        let running = observer.until_output(&target).unwrap();
+        let patience = Duration::from_millis(50);
+        let failure = observer.finish(running, patience).map(|(said, _)| said).unwrap_err();
+        assert!(matches!(failure, LaunchFailure::Timeout(blamed) if blamed == patience), "{failure}");
+        assert_eq!(journal.entries(), ["spawn deaf", "gone deaf"]);
+    }
 
     #[test]
     fn observing_costs_microseconds() {

@@ -380,6 +380,37 @@ fn a_cold_start_is_a_workload_of_its_own_or_is_refused() {
 }
 
 #[test]
+fn a_folder_where_nothing_may_be_executed_is_no_place_for_the_cold_copy() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let noexec = dir.path().join("noexec");
+    fs::create_dir(&noexec).expect("a writable folder");
+    let (folder, out) = (noexec.to_str().expect("a plain path"), dir.path().join("recording"));
+    let mount = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,noexec \"$0\" && exec \"$@\"";
+    let inside = |program: &std::ffi::OsStr, args: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", mount, folder]).arg(program).args(args).env("TMPDIR", folder);
+        command.output().expect("util-linux is installed")
+    };
+    let tried = inside("true".as_ref(), &[]);
+    if !tried.status.success() {
+        println!("skipped: nothing can be mounted: {}", String::from_utf8_lossy(&tried.stderr));
+        return;
+    }
+    let path = out.to_str().expect("a plain path");
+    let options =
+        ["compare", "--targets", "native", "--experiments", "startup", "--cache", "cold", "--out", path];
+    let ran = common::Ran::from(inside(common::executable().as_os_str(), &options));
+    if ran.code == 3 {
+        // No other folder will do on this host; of this one it says why.
+        ran.expect_said(&["noexec"]);
+        return;
+    }
+    ran.expect_code(0);
+    let design = store::read(&out).expect("a whole recording").0.design.expect("it is recorded");
+    assert!(design.cold_by.is_some_and(|how| !how.contains(folder)));
+}
+
+#[test]
 fn pinning_gives_instances_cpus_of_their_own_or_says_why_not() {
     let source = "#define _GNU_SOURCE\n#include <sched.h>\n#include <stdio.h>\n#include <stdlib.h>\n\
         int main(int n, char **arg) { cpu_set_t own; sched_getaffinity(0, sizeof own, &own); puts(\"ready\"); \

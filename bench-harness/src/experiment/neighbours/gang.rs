@@ -112,7 +112,7 @@ impl Gang {
             used.take(&look(&*one.instance, *cpu_before, elapsed));
         }
         for (one, ..) in running {
-            let (output, end) = one.finish(PATIENCE).map_err(|failure| self.failed(failure))?;
+            let (output, end) = observer.finish(one, PATIENCE).map_err(|failure| self.failed(failure))?;
             if end.status != crate::target::Status::Exited(0) {
                 return Err(self.broken(&format!("it {}", end.status)));
             }
