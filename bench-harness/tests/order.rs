@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use bench_harness::experiment::{Bench, Participant, Stop, memory, startup};
+use bench_harness::experiment::{Bench, Participant, Stop, density, memory, overhead, startup};
 use bench_harness::plan::Profile;
 use bench_harness::progress::Progress;
 use bench_harness::record::{Sample, Status};
@@ -178,6 +178,35 @@ fn a_curve_has_a_point_for_each_number_of_instances_that_run_at_the_same_time() 
     let curve = &entries[entries.len() - 6..];
     assert_eq!(curve, ["spawn a", "spawn a", "spawn a", "gone a", "gone a", "gone a"]);
     assert_eq!(rows.iter().filter(|row| row.metric == "pss_bytes" && row.status == Status::Ok).count(), 2);
+}
+
+#[test]
+fn what_cannot_be_prepared_is_a_row_with_the_reason_in_every_experiment() {
+    type Measure = fn(&mut Bench<'_>, &Subject) -> Result<(), Stop>;
+    fn two_at_once(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+        startup::measure(bench, &[subject], Some(2))
+    }
+    fn dense(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+        density::measure(bench, subject, density::Limits { instances: 2, budget_bytes: 64 << 20 })
+    }
+    fn of_the_user(bench: &mut Bench<'_>, subject: &Subject) -> Result<(), Stop> {
+        overhead::measure_user(bench, &[subject])
+    }
+    let measures: [(Measure, &[&str]); 4] = [
+        (two_at_once, &["ready_ns", "at_once_2.ready_ns"]),
+        (memory::measure, &["pss_bytes"]),
+        (dense, &["host_used_bytes"]),
+        (of_the_user, &["time_per_op_ns"]),
+    ];
+    for (measure, metrics) in measures {
+        let broken = vec![Script::FailToPrepare("no such layer".into())];
+        let rows = Scenario::new(1).with("broken", broken).run(measure);
+        let said: Vec<&str> = rows.iter().map(|row| row.metric.as_str()).collect();
+        assert_eq!(said, metrics, "once, and nothing else");
+        for row in rows {
+            assert!(row.status != Status::Ok && row.detail.contains("no such layer"), "{row:?}");
+        }
+    }
 }
 
 #[test]

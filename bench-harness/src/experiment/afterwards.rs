@@ -9,7 +9,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Bench, Experiment, Place, Station, Stop, value};
+use super::{Bench, Experiment, Place, Stop, value};
 use crate::plan;
 use crate::record::{Sample, metric};
 use crate::workload::Subject;
@@ -35,29 +35,26 @@ pub(super) fn measure_in(
     blocks: u32,
 ) -> Result<(), Stop> {
     let mut workers = Workers::default();
-    let mut stations: Vec<Station> =
-        bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
-    let began = Instant::now();
+    let mut stations = bench.stations(subject);
+    let pace = bench.pace(experiment, plan::LEAST_BLOCKS);
     for number in 0..blocks {
-        if number >= plan::LEAST_BLOCKS && began.elapsed() > bench.effort.budget_of(experiment) {
+        if pace.is_over(number) {
             break;
         }
         let block = BLOCKS + number;
         for slot in plan::block(bench.seed, experiment, block, 1, bench.participants.len()) {
-            let place = Place {
-                experiment: experiment.name(),
-                target: bench.participants[slot.target].name.clone(),
-                workload: subject.name.clone(),
-                block,
-                order: slot.order,
-                warmup: false,
-            };
+            let name = &bench.participants[slot.target].name;
+            let place = Place::new(experiment, name, &subject.name, block, slot.order);
             let station = &mut stations[slot.target];
-            let Some(prepared) = station.usable() else { continue };
-            let result = subject.launched(bench.observer, prepared);
-            let rows = match station.note(result)? {
-                Ok(_) => look(&mut workers, &place, number),
-                Err(why) => vec![place.failed(metric::DEFERRED, "ns", why)],
+            let rows = match station.usable() {
+                None => station.unusable(&place, metric::DEFERRED, "ns"),
+                Some(prepared) => {
+                    let result = subject.launched(bench.observer, prepared);
+                    match station.note(result)? {
+                        Ok(_) => look(&mut workers, &place, number),
+                        Err(why) => vec![place.failed(metric::DEFERRED, "ns", why)],
+                    }
+                }
             };
             bench.sink.keep(rows)?;
         }

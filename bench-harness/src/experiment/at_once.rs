@@ -6,9 +6,9 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Bench, Experiment, Place, Station, Stop, value};
+use super::{Bench, Experiment, Place, Stop, value};
 use crate::clock::now_ns;
 use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
@@ -34,33 +34,31 @@ pub(super) fn measure(bench: &mut Bench<'_>, subject: &Subject, instances: u32) 
             Err(failure) => return skip(bench, subject, instances, &failure.to_string()),
         }
     }
-    let mut stations: Vec<Station> =
-        bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
+    let mut stations = bench.stations(subject);
     let blocks = bench.effort.warmup_blocks + (bench.effort.startup_blocks / PART).max(LEAST_BLOCKS);
-    let began = Instant::now();
+    let pace = bench.pace(Experiment::Startup, bench.effort.warmup_blocks + LEAST_BLOCKS);
+    let ready = metric::at_once(instances, metric::READY);
     let (mut made, mut why) = (blocks, Ended::Planned);
     for number in 0..blocks {
-        if number >= bench.effort.warmup_blocks + LEAST_BLOCKS
-            && began.elapsed() > bench.effort.budget_of(Experiment::Startup)
-        {
+        if pace.is_over(number) {
             (made, why) = (number, Ended::Budget);
             break;
         }
         let block = BLOCKS + number;
         for slot in plan::block(bench.seed, Experiment::Startup, block, 1, bench.participants.len()) {
+            let name = &bench.participants[slot.target].name;
             let place = Place {
-                experiment: Experiment::Startup.name(),
-                target: bench.participants[slot.target].name.clone(),
-                workload: subject.name.clone(),
-                block,
-                order: slot.order,
                 warmup: number < bench.effort.warmup_blocks,
+                ..Place::new(Experiment::Startup, name, &subject.name, block, slot.order)
             };
             let station = &mut stations[slot.target];
-            let Some(prepared) = station.usable() else { continue };
+            let Some(prepared) = station.usable() else {
+                bench.sink.keep(station.unusable(&place, &ready, "ns"))?;
+                continue;
+            };
             let rows = match station.note(batch(prepared, subject, &mut observers))? {
                 Ok((start, seen)) => rows(&place, start, &seen, bench.observer.cpus()),
-                Err(why) => vec![place.failed(&metric::at_once(instances, metric::READY), "ns", why)],
+                Err(why) => vec![place.failed(&ready, "ns", why)],
             };
             bench.sink.keep(rows)?;
             // A network namespace of a batch is taken down later; not into the next batch.
@@ -76,14 +74,7 @@ const SETTLE: Duration = Duration::from_millis(60);
 
 fn skip(bench: &mut Bench<'_>, subject: &Subject, instances: u32, why: &str) -> Result<(), Stop> {
     let row = |(order, target): (u32, &super::Participant)| {
-        let place = Place {
-            experiment: Experiment::Startup.name(),
-            target: target.name.clone(),
-            workload: subject.name.clone(),
-            block: BLOCKS,
-            order,
-            warmup: false,
-        };
+        let place = Place::new(Experiment::Startup, &target.name, &subject.name, BLOCKS, order);
         place.skipped(&metric::at_once(instances, metric::READY), "ns", why.to_owned())
     };
     let rows = (0..).zip(bench.participants).map(row).collect();

@@ -5,13 +5,12 @@
 //! must be room for twice what the largest one so far took. Whatever the reason, a round ends with nothing left.
 
 use std::thread::sleep;
-use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::memory::{SETTLE_GONE, SETTLE_POINT, ended, finish};
 use super::procfs::{self, Resident};
-use super::{Bench, Experiment, Participant, Place, Station, Stop, value};
+use super::{Bench, Experiment, Place, Station, Stop, value};
 use crate::plan::{self, Ended};
 use crate::record::{Sample, metric};
 use crate::runner::Running;
@@ -137,18 +136,18 @@ fn descriptors(instances: u32) -> u64 {
 /// # Errors
 /// Where it ends before its plan does; single failures are rows.
 pub fn measure(bench: &mut Bench<'_>, subject: &Subject, limits: Limits) -> Result<(), Stop> {
-    let mut stations: Vec<Station> =
-        bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
-    let began = Instant::now();
+    let mut stations = bench.stations(subject);
+    let pace = bench.pace(Experiment::Density, 1);
     let rounds = bench.effort.marginal_rounds;
     let (mut made, mut why) = (rounds, Ended::Planned);
     for round in 0..rounds {
-        if round > 0 && began.elapsed() > bench.effort.budget_of(Experiment::Density) {
+        if pace.is_over(round) {
             (made, why) = (round, Ended::Budget);
             break;
         }
         for slot in plan::block(bench.seed, Experiment::Density, round, 1, bench.participants.len()) {
-            let place = place(&bench.participants[slot.target], subject, round, slot.order);
+            let name = &bench.participants[slot.target].name;
+            let place = Place::new(Experiment::Density, name, &subject.name, round, slot.order);
             let rows = climb(bench, &mut stations[slot.target], subject, &place, limits)?;
             bench.sink.keep(rows)?;
             #[expect(clippy::cast_precision_loss, reason = "a few targets")]
@@ -158,17 +157,6 @@ pub fn measure(bench: &mut Bench<'_>, subject: &Subject, limits: Limits) -> Resu
     }
     bench.end(Experiment::Density, &subject.name, made, why);
     Ok(())
-}
-
-fn place(participant: &Participant, subject: &Subject, block: u32, order: u32) -> Place {
-    Place {
-        experiment: Experiment::Density.name(),
-        target: participant.name.clone(),
-        workload: subject.name.clone(),
-        block,
-        order,
-        warmup: false,
-    }
 }
 
 /// Keeps count of the host's memory, so that the budget is not passed.
@@ -205,6 +193,9 @@ fn climb(
     place: &Place,
     limits: Limits,
 ) -> Result<Vec<Sample>, Stop> {
+    if station.usable().is_none() {
+        return Ok(station.unusable(place, metric::HOST_USED, "bytes"));
+    }
     let mut instances: Vec<Running> = Vec::new();
     let result = climb_with(bench, station, subject, place, limits, &mut instances);
     // Whatever came, and before anything else: nothing is left.
@@ -224,14 +215,13 @@ fn climb_with(
     let bad = if subject.is_ours() { Place::failed } else { Place::skipped };
     let mut rows = Vec::new();
     let step = limits.instances.div_ceil(POINTS);
-    let Ok(host) = procfs::host() else {
-        return Ok(vec![place.failed(metric::HOST_USED, "bytes", "/proc/meminfo cannot be read".into())]);
+    let host = match procfs::host() {
+        Ok(host) => host,
+        Err(error) => return Ok(vec![place.failed(metric::HOST_USED, "bytes", error.to_string())]),
     };
     let mut purse = Purse::new(host.used, limits.budget_bytes);
-    if let Some(available) = procfs::available() {
-        rows.push(place.row(metric::AVAILABLE, "bytes", 0, value(available)));
-    }
-    rows.extend(point(place, 0, &[]));
+    rows.push(place.row(metric::AVAILABLE, "bytes", 0, value(host.available)));
+    rows.extend(point(place, 0, &host, &[]));
     let mut alone = None;
     let mut reached = 0;
     let mut why = String::new();
@@ -250,9 +240,22 @@ fn climb_with(
             }
         }
         reached = number;
-        if number <= 2 || number % step == 0 || number == limits.instances {
+        let is_point = number <= 2 || number % step == 0 || number == limits.instances;
+        if is_point {
             sleep(SETTLE_POINT);
-            rows.extend(point(place, number, instances));
+        }
+        match procfs::host() {
+            Ok(host) => {
+                purse.note(host.used, number == 1);
+                if is_point {
+                    rows.extend(point(place, number, &host, instances));
+                }
+            }
+            // Blind, nothing more is started.
+            Err(error) => {
+                rows.push(place.failed(metric::HOST_USED, "bytes", error.to_string()));
+                break;
+            }
         }
         match (number, &alone) {
             (1, _) => {
@@ -261,14 +264,6 @@ fn climb_with(
             }
             (2, Some(one)) => rows.extend(shared(place, one, resident(instances))),
             _ => {}
-        }
-        match procfs::host() {
-            Ok(host) => purse.note(host.used, number == 1),
-            // Blind, nothing more is started.
-            Err(error) => {
-                rows.push(place.failed(metric::HOST_USED, "bytes", error.to_string()));
-                break;
-            }
         }
     }
     if let Some(reason) = instances.iter_mut().find_map(ended) {
@@ -285,20 +280,15 @@ fn climb_with(
 }
 
 /// What is in use while so many run.
-fn point(place: &Place, number: u32, instances: &[Running]) -> Vec<Sample> {
+fn point(place: &Place, number: u32, host: &procfs::Host, instances: &[Running]) -> Vec<Sample> {
     let mut rows = Vec::new();
-    match procfs::host() {
-        Ok(host) => {
-            for (name, bytes) in [
-                (metric::HOST_USED, Some(host.used)),
-                (metric::KERNEL_USED, Some(host.kernel)),
-                (metric::SLAB_USED, host.slab),
-                (metric::PAGE_TABLES_USED, host.page_tables),
-            ] {
-                rows.extend(bytes.map(|bytes| place.row(name, "bytes", number, value(bytes))));
-            }
-        }
-        Err(error) => rows.push(place.failed(metric::HOST_USED, "bytes", error.to_string())),
+    for (name, bytes) in [
+        (metric::HOST_USED, Some(host.used)),
+        (metric::KERNEL_USED, Some(host.kernel)),
+        (metric::SLAB_USED, host.slab),
+        (metric::PAGE_TABLES_USED, host.page_tables),
+    ] {
+        rows.extend(bytes.map(|bytes| place.row(name, "bytes", number, value(bytes))));
     }
     let pss = if instances.is_empty() { Some(0) } else { resident(instances).map(|all| all.pss) };
     rows.extend(pss.map(|bytes| place.row(metric::PSS_TOTAL, "bytes", number, value(bytes))));

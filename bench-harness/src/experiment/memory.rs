@@ -1,14 +1,14 @@
-//! What does one running, idle instance cost the host? Five methods, since each hides something.
+//! What does one running, idle instance cost the host? Six methods, since each hides something.
 //!
 //! `pss`, `uss`, `rss`: sums over the processes of the instance, virtual machine monitor included; blind to what the
 //! kernel keeps for it. `cgroup`: what is charged to its own group, page tables and slab included; blind to what was
-//! charged elsewhere. Host memory over the number of running instances: everything, and everybody else's noise with it;
+//! charged elsewhere. Host memory, and the kernel's part of it, over the number of running instances: everything, and everybody else's noise with it;
 //! the summary takes the slope.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Bench, Experiment, Participant, Place, Station, Stop, procfs, value};
+use super::{Bench, Experiment, Place, Station, Stop, procfs, value};
 use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
 use crate::runner::Running;
@@ -41,28 +41,25 @@ pub(super) fn measure_in(
     experiment: Experiment,
     subject: &Subject,
 ) -> Result<(), Stop> {
-    let mut stations: Vec<Station> =
-        bench.participants.iter().map(|participant| Station::new(bench, participant, subject)).collect();
-    let began = Instant::now();
+    let mut stations = bench.stations(subject);
+    let pace = bench.pace(experiment, bench.effort.memory_blocks + LEAST_BLOCKS);
     let rounds = bench.effort.memory_blocks + bench.effort.marginal_rounds;
     let (mut made, mut why) = (rounds, Ended::Planned);
     for round in 0..rounds {
-        if round >= bench.effort.memory_blocks + LEAST_BLOCKS
-            && began.elapsed() > bench.effort.budget_of(experiment)
-        {
+        if pace.is_over(round) {
             (made, why) = (round, Ended::Budget);
             break;
         }
         let is_curve = round >= bench.effort.memory_blocks;
         let block = if is_curve { CURVES + round - bench.effort.memory_blocks } else { round };
         for slot in plan::block(bench.seed, experiment, block, 1, bench.participants.len()) {
-            let participant = &bench.participants[slot.target];
-            let place = place(experiment, participant, subject, block, slot.order);
+            let name = &bench.participants[slot.target].name;
+            let place = Place::new(experiment, name, &subject.name, block, slot.order);
             let station = &mut stations[slot.target];
             let rows = if is_curve {
                 curve(bench, station, subject, &place)?
             } else {
-                single(bench, station, subject, &place, block)?
+                single(bench, station, subject, &place)?
             };
             bench.sink.keep(rows)?;
         }
@@ -72,37 +69,14 @@ pub(super) fn measure_in(
     Ok(())
 }
 
-fn place(
-    experiment: Experiment,
-    participant: &Participant,
-    subject: &Subject,
-    block: u32,
-    order: u32,
-) -> Place {
-    Place {
-        experiment: experiment.name(),
-        target: participant.name.clone(),
-        workload: subject.name.clone(),
-        block,
-        order,
-        warmup: false,
-    }
-}
-
 /// One instance, looked at while it idles.
 fn single(
     bench: &mut Bench<'_>,
     station: &mut Station,
     subject: &Subject,
     place: &Place,
-    block: u32,
 ) -> Result<Vec<Sample>, Stop> {
-    let Some(prepared) = station.usable() else {
-        return Ok(match &station.prepared {
-            Err(why) if block == 0 => vec![place.failed(metric::PSS, "bytes", why.clone())],
-            _ => Vec::new(),
-        });
-    };
+    let Some(prepared) = station.usable() else { return Ok(station.unusable(place, metric::PSS, "bytes")) };
     let result = bench.observer.until_output(prepared);
     let mut running = match station.note(result)? {
         Ok(running) => running,
@@ -137,6 +111,9 @@ fn curve(
     subject: &Subject,
     place: &Place,
 ) -> Result<Vec<Sample>, Stop> {
+    if station.usable().is_none() {
+        return Ok(station.unusable(place, metric::HOST_USED, "bytes"));
+    }
     let mut instances: Vec<Running> = Vec::new();
     let mut rows = Vec::new();
     for number in 0..=bench.effort.marginal_instances {

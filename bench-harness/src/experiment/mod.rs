@@ -1,6 +1,7 @@
 //! The experiments: what is measured, and how one launch becomes rows of the recording.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use crate::plan::{Effort, Ended};
 use crate::progress::Progress;
@@ -80,7 +81,7 @@ impl Experiment {
     pub const fn about(self) -> &'static str {
         match self {
             Self::Startup => "start to first byte (by phase), start to exit, end to nothing being left",
-            Self::Memory => "what one idle instance costs the host, by five methods",
+            Self::Memory => "what one idle instance costs the host, by six methods",
             Self::Overhead => "the same work in every target, timed inside and outside",
             Self::Ladder => "what each layer of isolation, and each size of a machine, costs by itself",
             Self::Density => "many idle instances at the same time, up to a number or a budget of memory",
@@ -156,6 +157,16 @@ pub struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// What launches of `subject` need, one for each participant.
+    fn stations(&self, subject: &Subject) -> Vec<Station> {
+        self.participants.iter().map(|participant| Station::new(self, participant, subject)).collect()
+    }
+
+    /// The pace of an experiment from now on.
+    fn pace(&self, experiment: Experiment, least: u32) -> Pace {
+        Pace { least, budget: self.effort.budget_of(experiment), began: Instant::now() }
+    }
+
     fn end(&mut self, experiment: Experiment, workload: &str, blocks: u32, why: Ended) {
         self.ended.push(EndedCell {
             experiment: experiment.name().into(),
@@ -166,6 +177,20 @@ impl Bench<'_> {
     }
 }
 
+/// How long blocks are made: until the time is used up, and `least` of them in any case.
+struct Pace {
+    least: u32,
+    budget: Duration,
+    began: Instant,
+}
+
+impl Pace {
+    /// Whether no more are to be made after so many.
+    fn is_over(&self, made: u32) -> bool {
+        made >= self.least && self.began.elapsed() > self.budget
+    }
+}
+
 /// Failures in a row after which a cell is given up for a target: a hanging one must not eat the whole run.
 const GIVE_UP_AFTER: u32 = 2;
 
@@ -173,13 +198,15 @@ const GIVE_UP_AFTER: u32 = 2;
 struct Station {
     prepared: Result<Box<dyn Prepared>, String>,
     failures_in_a_row: u32,
+    /// Whether a row says already why it cannot be used.
+    explained: bool,
 }
 
 impl Station {
     fn new(bench: &Bench<'_>, participant: &Participant, subject: &Subject) -> Self {
         let launch = subject.launch(bench.mem_mib);
         let prepared = participant.target.prepare(&launch).map_err(|error| crate::error::chain(&error));
-        Self { prepared, failures_in_a_row: 0 }
+        Self { prepared, failures_in_a_row: 0, explained: false }
     }
 
     /// One launch, or the reason why there is none any more.
@@ -187,6 +214,17 @@ impl Station {
         match &self.prepared {
             Ok(prepared) if self.failures_in_a_row < GIVE_UP_AFTER => Some(&**prepared),
             _ => None,
+        }
+    }
+
+    /// The rows instead of a launch where it is not [`usable`](Self::usable): the first time one with the reason why nothing could
+    /// be prepared, so that no target is missing without a word. That it was given up was said when it was.
+    fn unusable(&mut self, place: &Place, metric: &str, unit: &str) -> Vec<Sample> {
+        match &self.prepared {
+            Err(why) if !std::mem::replace(&mut self.explained, true) => {
+                vec![place.failed(metric, unit, why.clone())]
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -226,6 +264,18 @@ struct Place {
 }
 
 impl Place {
+    /// Of a launch that counts.
+    fn new(experiment: Experiment, target: &str, workload: &str, block: u32, order: u32) -> Self {
+        Self {
+            experiment: experiment.name(),
+            target: target.into(),
+            workload: workload.into(),
+            block,
+            order,
+            warmup: false,
+        }
+    }
+
     fn row(&self, metric: &str, unit: &str, iteration: u32, value: f64) -> Sample {
         let status = if self.warmup { Status::Warmup } else { Status::Ok };
         self.sample(metric, unit, iteration, Some(value), status, String::new())
@@ -267,15 +317,8 @@ impl Place {
 /// Row that stands for a target that takes no part.
 #[must_use]
 pub fn skipped_row(experiment: Experiment, target: &str, workload: &str, reason: &str) -> Sample {
-    let place = Place {
-        experiment: experiment.name(),
-        target: target.into(),
-        workload: workload.into(),
-        block: 0,
-        order: 0,
-        warmup: false,
-    };
     let metric = metric::main_of(experiment.name());
+    let place = Place::new(experiment, target, workload, 0, 0);
     place.skipped(metric, main_unit(experiment), reason.into())
 }
 

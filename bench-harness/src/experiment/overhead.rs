@@ -4,7 +4,6 @@
 //! slowest target would take many times as long (a system call in a virtual machine), it is cut, for all of them alike.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use workloads::protocol::Line;
 use workloads::{Invocation, Workload};
@@ -30,12 +29,12 @@ const AGREEMENT: f64 = 0.01;
 
 /// One repetition, as it was seen and as it was told.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Repetition {
-    warmup: bool,
+pub(super) struct Repetition {
+    pub(super) warmup: bool,
     begin_ns: u64,
     end_ns: Option<u64>,
     /// Name, unit, value.
-    samples: Vec<(String, String, f64)>,
+    pub(super) samples: Vec<(String, String, f64)>,
     check: Option<String>,
 }
 
@@ -118,12 +117,7 @@ pub(super) fn measure_in(
 pub fn measure_user(bench: &mut Bench<'_>, subjects: &[&Subject]) -> Result<(), Stop> {
     let Some(&subject) = subjects.first() else { return Ok(()) };
     let Some(baseline) = bench.participants.first() else { return Ok(()) };
-    let mut station = Station::new(bench, baseline, subject);
-    let seen = match station.usable() {
-        Some(prepared) => subject.launched(bench.observer, prepared),
-        None => return Ok(()),
-    };
-    let why = match station.note(seen)? {
+    let why = match one_launch(bench, &*baseline.target, subject)? {
         Ok(seen) if !repetitions(&seen).is_empty() => {
             let cells = subjects.iter().map(|&one| cell(bench, Experiment::Overhead, one.clone(), None));
             let mut cells = cells.collect::<Result<Vec<_>, Stop>>()?;
@@ -168,12 +162,10 @@ fn cell(
 
 fn blocks(bench: &mut Bench<'_>, experiment: Experiment, cells: &mut [Cell]) -> Result<(), Stop> {
     let blocks = bench.effort.warmup_blocks + bench.effort.overhead_blocks;
-    let began = Instant::now();
+    let pace = bench.pace(experiment, bench.effort.warmup_blocks + LEAST_BLOCKS);
     let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
-        if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
-            && began.elapsed() > bench.effort.budget_of(experiment)
-        {
+        if pace.is_over(block) {
             (made, why) = (block, Ended::Budget);
             break;
         }
@@ -189,13 +181,10 @@ fn blocks(bench: &mut Bench<'_>, experiment: Experiment, cells: &mut [Cell]) -> 
             if cell.done.is_some() {
                 continue;
             }
+            let name = &bench.participants[slot.target].name;
             let place = Place {
-                experiment: experiment.name(),
-                target: bench.participants[slot.target].name.clone(),
-                workload: cell.subject.name.clone(),
-                block,
-                order: slot.order,
                 warmup: block < bench.effort.warmup_blocks,
+                ..Place::new(experiment, name, &cell.subject.name, block, slot.order)
             };
             let rows = launch(bench, cell, slot.target, &place)?;
             bench.sink.keep(rows)?;
@@ -213,10 +202,7 @@ fn blocks(bench: &mut Bench<'_>, experiment: Experiment, cells: &mut [Cell]) -> 
 fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) -> Result<Vec<Sample>, Stop> {
     let Some(station) = &mut cell.stations[target] else { return Ok(Vec::new()) };
     let Some(prepared) = station.usable() else {
-        return Ok(match &station.prepared {
-            Err(why) if place.block == 0 => vec![place.failed(metric::TIME_PER_OP, "ns/op", why.clone())],
-            _ => Vec::new(),
-        });
+        return Ok(station.unusable(place, metric::TIME_PER_OP, "ns/op"));
     };
     let expected = cell.subject.catalogued.map(|workload| workload.expected_check);
     let result = cell.subject.launched(bench.observer, prepared).and_then(|seen| checked(&seen, expected));
@@ -240,7 +226,7 @@ fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) 
 }
 
 /// The repetitions, where all of them are whole and right.
-fn checked(seen: &Observed, expected: Option<&str>) -> Result<Vec<Repetition>, LaunchFailure> {
+pub(super) fn checked(seen: &Observed, expected: Option<&str>) -> Result<Vec<Repetition>, LaunchFailure> {
     let broken = |what: String| Err(LaunchFailure::Protocol(what));
     let repetitions = repetitions(seen);
     if repetitions.iter().all(|repetition| repetition.warmup) {
@@ -327,16 +313,10 @@ fn calibrated(
     image: &Image,
     workload: &'static Workload,
 ) -> Result<Result<u64, String>, Stop> {
-    let native = crate::target::native::Native;
     let wanted_ms = u64::try_from(bench.effort.overhead_repetition.as_millis()).unwrap_or(u64::MAX);
-    let calibration = Invocation { calibrate_ms: Some(wanted_ms), ..Invocation::of(workload) };
-    let subject = Subject::ours(image, &calibration);
-    let seen = match one_launch(bench, &native, &subject)? {
-        Ok(seen) => seen,
-        Err(why) => return Ok(Err(format!("its calibration failed: {why}"))),
-    };
-    let Some(iterations) = calibrated_iterations(&seen) else {
-        return Ok(Err("its calibration gave no number of iterations".into()));
+    let iterations = match native_iterations(bench, image, workload, wanted_ms)? {
+        Ok(iterations) => iterations,
+        Err(why) => return Ok(Err(why)),
     };
 
     // A pilot in every target, a tenth of the work.
@@ -360,8 +340,24 @@ fn calibrated(
     Ok(Ok(cut.max(1)))
 }
 
+/// Iterations of a repetition that takes so long natively and alone, or why there is no such number.
+pub(super) fn native_iterations(
+    bench: &mut Bench<'_>,
+    image: &Image,
+    workload: &'static Workload,
+    wanted_ms: u64,
+) -> Result<Result<u64, String>, Stop> {
+    let calibration = Invocation { calibrate_ms: Some(wanted_ms), ..Invocation::of(workload) };
+    let found = one_launch(bench, &crate::target::native::Native, &Subject::ours(image, &calibration))?;
+    Ok(match found {
+        Ok(seen) => calibrated_iterations(&seen)
+            .ok_or_else(|| "its calibration gave no number of iterations".to_owned()),
+        Err(why) => Err(format!("its calibration failed: {why}")),
+    })
+}
+
 /// What a calibration found.
-pub(super) fn calibrated_iterations(seen: &Observed) -> Option<u64> {
+fn calibrated_iterations(seen: &Observed) -> Option<u64> {
     let mut count = None;
     seen.for_each_line(|_, line| {
         if let Line::Sample { name: "iters", value, .. } = line {
@@ -376,6 +372,7 @@ pub(super) fn calibrated_iterations(seen: &Observed) -> Option<u64> {
     count.map(|count| count as u64)
 }
 
+/// One launch of its own, outside of the blocks; a failure is its reason.
 pub(super) fn one_launch(
     bench: &mut Bench<'_>,
     target: &dyn crate::target::Target,

@@ -45,6 +45,8 @@ pub(super) fn resident(pids: &[i32]) -> Result<Resident, String> {
 /// Memory of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Host {
+    /// What the kernel could hand out.
+    pub available: u64,
     /// What is in use.
     pub used: u64,
     /// The part of it that the kernel keeps for itself: see [`KERNEL`].
@@ -89,6 +91,7 @@ pub(super) fn host() -> io::Result<Host> {
     let kernel = KERNEL.iter().filter_map(|name| fields.get(name)).sum();
     let page_tables = fields.get("PageTables").map(|own| own + fields.get("SecPageTables").unwrap_or(&0));
     Ok(Host {
+        available: *available,
         used: total.saturating_sub(*available).saturating_sub(ready),
         kernel,
         slab: fields.get("Slab").copied(),

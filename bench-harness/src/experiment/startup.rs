@@ -1,7 +1,5 @@
 //! How long until a program in a target says its first word, and until nothing of it is left?
 
-use std::time::Instant;
-
 use super::{Bench, Experiment, Place, Station, Stop, at_once, value};
 use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
@@ -40,22 +38,16 @@ pub(super) fn measure_in(
         .iter()
         .map(|subject| Cell {
             subject,
-            stations: bench
-                .participants
-                .iter()
-                .map(|participant| Station::new(bench, participant, subject))
-                .collect(),
+            stations: bench.stations(subject),
             progress: plan::Progress::new(bench.participants.len()),
             done: None,
         })
         .collect();
     let blocks = bench.effort.warmup_blocks + bench.effort.startup_blocks;
-    let began = Instant::now();
+    let pace = bench.pace(experiment, bench.effort.warmup_blocks + LEAST_BLOCKS);
     let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
-        if block >= bench.effort.warmup_blocks + LEAST_BLOCKS
-            && began.elapsed() > bench.effort.budget_of(experiment)
-        {
+        if pace.is_over(block) {
             (made, why) = (block, Ended::Budget);
             break;
         }
@@ -71,13 +63,10 @@ pub(super) fn measure_in(
             if cell.done.is_some() {
                 continue;
             }
+            let name = &bench.participants[slot.target].name;
             let place = Place {
-                experiment: experiment.name(),
-                target: bench.participants[slot.target].name.clone(),
-                workload: cell.subject.name.clone(),
-                block,
-                order: slot.order,
                 warmup: block < bench.effort.warmup_blocks,
+                ..Place::new(experiment, name, &cell.subject.name, block, slot.order)
             };
             let rows = launch(bench, cell, slot.target, &place)?;
             bench.sink.keep(rows)?;
@@ -99,19 +88,16 @@ fn launch(
     place: &Place,
 ) -> Result<Vec<Sample>, Stop> {
     let station = &mut cell.stations[target];
-    let subject = cell.subject;
-    Ok(match (station.usable(), &station.prepared) {
-        (Some(prepared), _) => match station.note(subject.launched(bench.observer, prepared))? {
-            Ok(seen) => {
-                if !place.warmup {
-                    cell.progress.note(target, value(seen.ready()));
-                }
-                rows(place, &seen)
+    let Some(prepared) = station.usable() else { return Ok(station.unusable(place, metric::READY, "ns")) };
+    let result = cell.subject.launched(bench.observer, prepared);
+    Ok(match station.note(result)? {
+        Ok(seen) => {
+            if !place.warmup {
+                cell.progress.note(target, value(seen.ready()));
             }
-            Err(why) => vec![place.failed(metric::READY, "ns", why)],
-        },
-        (None, Err(why)) if place.block == 0 => vec![place.failed(metric::READY, "ns", why.clone())],
-        (None, _) => Vec::new(),
+            rows(place, &seen)
+        }
+        Err(why) => vec![place.failed(metric::READY, "ns", why)],
     })
 }
 

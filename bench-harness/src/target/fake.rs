@@ -40,6 +40,8 @@ pub enum Script {
     Play(Vec<Act>),
     /// It does not start, for this reason.
     FailToStart(String),
+    /// As the first one of a target: nothing can be prepared, for this reason.
+    FailToPrepare(String),
 }
 
 /// Everything that fake targets were asked to do, in order: `spawn a`, `gone a`.
@@ -88,7 +90,10 @@ impl Target for Fake {
     }
 
     fn prepare(&self, _launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
-        Ok(Box::new(self.clone()))
+        match self.scripts.first() {
+            Some(Script::FailToPrepare(why)) => Err(LaunchError::Scripted(why.clone())),
+            _ => Ok(Box::new(self.clone())),
+        }
     }
 }
 
@@ -99,7 +104,9 @@ impl Prepared for Fake {
         let script = self.scripts.get(number.min(self.scripts.len().saturating_sub(1)));
         let acts = match script {
             Some(Script::Play(acts)) => acts.clone(),
-            Some(Script::FailToStart(why)) => return Err(LaunchError::Scripted(why.clone())),
+            Some(Script::FailToStart(why) | Script::FailToPrepare(why)) => {
+                return Err(LaunchError::Scripted(why.clone()));
+            }
             None => Vec::new(),
         };
         let killed = Arc::new(AtomicBool::new(false));

@@ -4,18 +4,16 @@
 //! back what it used; one that went beyond is a failure, and what was measured beside it does not count. One that cannot
 //! be limited on this host is refused.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use workloads::aggressors::{self, Aggressor};
-use workloads::protocol::Line;
 use workloads::{Invocation, Workload};
 
 use super::{Bench, Experiment, Place, Station, Stop, overhead, skipped_row};
 use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
-use crate::runner::{LaunchFailure, Observed};
+use crate::runner::LaunchFailure;
 use crate::stats::describe;
-use crate::target::native::Native;
 use crate::workload::{Image, Subject};
 
 pub mod gang;
@@ -52,6 +50,7 @@ pub fn cell_name(victim: &str, aggressor: Option<&str>) -> String {
 /// A victim with its neighbour, or alone.
 struct Cell {
     victim: &'static Workload,
+    subject: Subject,
     aggressor: Option<&'static Aggressor>,
     /// What is launched, by target; `None` where the target cannot serve one of the two.
     stations: Vec<Option<(Station, Option<Gang>)>>,
@@ -70,10 +69,10 @@ impl Cell {
 pub fn measure(bench: &mut Bench<'_>, image: &Image, victims: &[&'static Workload]) -> Result<(), Stop> {
     let mut cells = Vec::new();
     for victim in victims {
-        let iterations = match calibrated(bench, image, victim)? {
+        let iterations = match overhead::native_iterations(bench, image, victim, REPETITION_MS)? {
             Ok(iterations) => iterations,
             Err(why) => {
-                let place = |name: &str| place(name, victim.name, 0, 0);
+                let place = |name: &str| Place::new(Experiment::Neighbours, name, victim.name, 0, 0);
                 let failed = |name: &str| place(name).failed(metric::BESIDE_MEDIAN, "ns/op", why.clone());
                 let rows = bench.participants.iter().map(|participant| failed(&participant.name)).collect();
                 bench.sink.keep(rows)?;
@@ -92,10 +91,10 @@ pub fn measure(bench: &mut Bench<'_>, image: &Image, victims: &[&'static Workloa
         }
     }
     let blocks = bench.effort.memory_blocks;
-    let began = Instant::now();
+    let pace = bench.pace(Experiment::Neighbours, LEAST_BLOCKS);
     let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
-        if block >= LEAST_BLOCKS && began.elapsed() > bench.effort.budget_of(Experiment::Neighbours) {
+        if pace.is_over(block) {
             (made, why) = (block, Ended::Budget);
             break;
         }
@@ -104,8 +103,8 @@ pub fn measure(bench: &mut Bench<'_>, image: &Image, victims: &[&'static Workloa
             plan::block(bench.seed, Experiment::Neighbours, block, cells.len(), bench.participants.len())
         {
             let cell = &mut cells[slot.cell];
-            let name = cell.name();
-            let place = place(&bench.participants[slot.target].name, &name, block, slot.order);
+            let target = &bench.participants[slot.target].name;
+            let place = Place::new(Experiment::Neighbours, target, &cell.name(), block, slot.order);
             let rows = launch(bench, cell, slot.target, &place)?;
             bench.sink.keep(rows)?;
             #[expect(clippy::cast_precision_loss, reason = "a few hundred launches")]
@@ -116,17 +115,6 @@ pub fn measure(bench: &mut Bench<'_>, image: &Image, victims: &[&'static Workloa
         bench.end(Experiment::Neighbours, &cell.name(), made, why);
     }
     Ok(())
-}
-
-fn place(target: &str, workload: &str, block: u32, order: u32) -> Place {
-    Place {
-        experiment: Experiment::Neighbours.name(),
-        target: target.into(),
-        workload: workload.into(),
-        block,
-        order,
-        warmup: false,
-    }
 }
 
 fn cell(
@@ -157,28 +145,28 @@ fn cell(
         }
     }
     bench.sink.keep(rows)?;
-    Ok(Cell { victim, aggressor, stations })
+    Ok(Cell { victim, subject: subject.clone(), aggressor, stations })
 }
 
 fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) -> Result<Vec<Sample>, Stop> {
-    let expected = cell.victim.expected_check;
+    let (subject, expected) = (&cell.subject, cell.victim.expected_check);
     let Some((station, gang)) = &mut cell.stations[target] else { return Ok(Vec::new()) };
     let failed = |why: String| vec![place.failed(metric::BESIDE_MEDIAN, "ns/op", why)];
     let Some(prepared) = station.usable() else {
-        return Ok(match &station.prepared {
-            Err(why) if place.block == 0 => failed(why.clone()),
-            _ => Vec::new(),
-        });
+        return Ok(station.unusable(place, metric::BESIDE_MEDIAN, "ns/op"));
     };
     let mut rows = Vec::new();
     let result = match gang {
-        None => bench.observer.whole(prepared),
-        Some(gang) => gang.beside(bench.observer, |observer| observer.whole(prepared)).map(|(seen, used)| {
-            rows = used.rows(place);
-            seen
-        }),
+        None => subject.launched(bench.observer, prepared),
+        Some(gang) => gang.beside(bench.observer, |observer| subject.launched(observer, prepared)).map(
+            |(seen, used)| {
+                rows = used.rows(place);
+                seen
+            },
+        ),
     };
-    let result = result.and_then(Observed::success).and_then(|seen| times(&seen, expected));
+    let checked = result.and_then(|seen| overhead::checked(&seen, Some(expected)));
+    let result = checked.and_then(|repetitions| times(&repetitions));
     Ok(match station.note(result)? {
         Ok(times) => {
             let figures = [
@@ -192,40 +180,14 @@ fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) 
     })
 }
 
-/// Times of an operation in the repetitions that count, where all of those are right.
-fn times(seen: &Observed, expected: &str) -> Result<Vec<f64>, LaunchFailure> {
-    let (mut times, mut counts, mut wrong) = (Vec::new(), false, None);
-    seen.for_each_line(|_, line| match line {
-        Line::Begin { warmup } => counts = !warmup,
-        Line::Sample { name: "time_per_op", value, .. } if counts => times.push(value),
-        Line::Check(check) if check != expected => {
-            wrong.get_or_insert_with(|| check.to_owned());
-        }
-        _ => {}
-    });
-    match wrong {
-        Some(check) => {
-            Err(LaunchFailure::Protocol(format!("it came to the checksum {check} instead of {expected}")))
-        }
-        None if times.is_empty() => Err(LaunchFailure::Protocol("it gave no times".into())),
-        None => Ok(times),
-    }
-}
-
-/// Iterations of a repetition, found natively and alone.
-fn calibrated(
-    bench: &mut Bench<'_>,
-    image: &Image,
-    victim: &'static Workload,
-) -> Result<Result<u64, String>, Stop> {
-    let calibration = Invocation { calibrate_ms: Some(REPETITION_MS), ..Invocation::of(victim) };
-    let subject = Subject::ours(image, &calibration);
-    let seen = match overhead::one_launch(bench, &Native, &subject)? {
-        Ok(seen) => seen,
-        Err(why) => return Ok(Err(format!("its calibration failed: {why}"))),
+/// Times of an operation in the repetitions that count.
+fn times(repetitions: &[overhead::Repetition]) -> Result<Vec<f64>, LaunchFailure> {
+    let counted = repetitions.iter().filter(|repetition| !repetition.warmup);
+    let time = |repetition: &overhead::Repetition| {
+        let time = repetition.samples.iter().find(|(name, ..)| name == "time_per_op");
+        time.map(|(.., time)| *time).ok_or_else(|| LaunchFailure::Protocol("a repetition has no time".into()))
     };
-    let found = overhead::calibrated_iterations(&seen);
-    Ok(found.ok_or_else(|| "its calibration gave no number of iterations".into()))
+    counted.map(time).collect()
 }
 
 /// Time for aggressors to come up, and to end when they are asked to.

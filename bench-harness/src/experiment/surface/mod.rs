@@ -153,14 +153,8 @@ fn blocks(
             if cell.skipped.iter().any(|row| row.target == participant.name) {
                 continue;
             }
-            let place = Place {
-                experiment: Experiment::Surface.name(),
-                target: participant.name.clone(),
-                workload: cell.workload.name.into(),
-                block,
-                order: slot.order,
-                warmup: false,
-            };
+            let (target, workload) = (&participant.name, cell.workload.name);
+            let place = Place::new(Experiment::Surface, target, workload, block, slot.order);
             let rows = watch(cell, participant, &place)?;
             bench.sink.keep(rows)?;
         }

@@ -33,14 +33,7 @@ pub(super) fn measure(bench: &mut Bench<'_>, image: &Image) -> Result<(), Stop> 
     let subject = Subject::of_real(image, PROBE, &arguments());
     let host = ask(bench, &Native, &subject)?.unwrap_or_default();
     for (order, participant) in (0_u32..).zip(bench.participants) {
-        let place = Place {
-            experiment: Experiment::Surface.name(),
-            target: participant.name.clone(),
-            workload: PROBE.into(),
-            block: 0,
-            order,
-            warmup: false,
-        };
+        let place = Place::new(Experiment::Surface, &participant.name, PROBE, 0, order);
         let rows = match ask(bench, &*participant.target, &subject)? {
             Ok(answers) => rows(&place, participant.target.kind(), &answers, &host),
             Err(why) => vec![place.failed(metric::PROBE_PREFIX, "reach", why)],
