@@ -311,7 +311,7 @@ pub struct RunArgs {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
-    /// What only the target container has; `None` where none of it is there
+    /// What is a container's, and in part microvm-linux's; `None` where none of it is there
     #[arg(skip)]
     pub container: Option<Box<ContainerOptions>>,
 }

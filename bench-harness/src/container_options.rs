@@ -1,4 +1,4 @@
-//! Options of `run` that only the target container has.
+//! Options of `run` that are a container's; `microvm-linux` takes two of them, `--rootfs` and `--env`.
 //!
 //! They are known to the parser only when one of them is there (see [`crate::cli::parse`]): a plain start does not pay for them.
 
@@ -145,6 +145,16 @@ impl ContainerOptions {
         }
     }
 
+    /// The program's environment: the usual one, where nothing else was asked for, and what was.
+    pub(crate) fn environment<'a>(
+        &'a self,
+        usual: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let own = |key: &str| self.env.iter().any(|(name, _)| name == key);
+        let usual = usual.filter(move |(key, _)| !own(key));
+        usual.chain(self.env.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+    }
+
     /// The layers of isolation: a container's, but for what the options say.
     fn isolation(&self) -> Isolation {
         let mut isolation = self.ns.unwrap_or_else(Isolation::container);
@@ -192,9 +202,8 @@ impl ContainerOptions {
             Rootfs::Image(image) => image.env.iter().any(|(name, _)| name == key),
             _ => false,
         };
-        let own = |key: &str| self.env.iter().any(|(name, _)| name == key);
-        config = config.envs(environment.iter().filter(|(key, _)| !own(key) && !from_image(key)).copied());
-        config = config.envs(self.env.iter().map(|(key, value)| (key, value)));
+        config =
+            config.envs(self.environment(environment.iter().copied().filter(|(key, _)| !from_image(key))));
         config = config.isolation(self.isolation()).rootfs(root);
         config = self.bind.iter().cloned().fold(config, Config::bind);
         config = self.ulimit.iter().copied().fold(config, Config::rlimit);

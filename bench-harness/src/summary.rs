@@ -435,7 +435,7 @@ pub const TARGETS: [&str; 4] = [BASELINE, "container", "microvm", "microvm-linux
 
 fn target_place(target: &str) -> (usize, &str) {
     let known = TARGETS.iter().position(|known| *known == target);
-    let rung = || Some(TARGETS.len() + rung::names().iter().position(|name| name == target)?);
+    let rung = || Some(TARGETS.len() + rung::names().position(|name| name == target)?);
     (known.or_else(rung).unwrap_or(usize::MAX), target)
 }
 

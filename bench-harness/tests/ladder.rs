@@ -57,7 +57,7 @@ fn every_rung_of_the_container_is_measured_in_every_respect() {
         rows.iter().any(|row| row.target == rung && row.metric == metric && row.status != Status::Failed)
     };
     let skipped = |rung: &str| rows.iter().any(|row| row.target == rung && row.status == Status::Skipped);
-    for rung in rung::names().iter().filter(|name| name.starts_with("container:")) {
+    for rung in rung::names().filter(|name| name.starts_with("container:")) {
         let metrics =
             ["ready_ns", "exit_ns", "teardown_ns", "pss_bytes", "kernel_used_bytes", "deferred_cpu_ns"];
         for metric in metrics {
@@ -80,8 +80,7 @@ fn rungs_of_a_target_that_the_host_cannot_run_are_skipped_with_its_reason() {
         .filter(|row| row.status == Status::Skipped && row.detail == "no such processor")
         .map(|row| row.target.as_str())
         .collect();
-    let expected: Vec<&String> =
-        rung::names().iter().filter(|name| name.starts_with("microvm-linux:")).collect();
+    let expected: Vec<&str> = rung::names().filter(|name| name.starts_with("microvm-linux:")).collect();
     assert_eq!(skipped, expected);
     assert!(rows.iter().any(|row| row.target == "native" && row.metric == "ready_ns"));
 }

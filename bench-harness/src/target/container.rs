@@ -3,8 +3,8 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use container_backend::{
@@ -18,6 +18,12 @@ use super::{
 };
 use crate::echo::{Echo, Reach};
 
+/// What this host lets us do, tried once: that is a container and several cgroups.
+fn probed() -> &'static container_backend::Host {
+    static PROBED: OnceLock<container_backend::Host> = OnceLock::new();
+    PROBED.get_or_init(container_backend::probe)
+}
+
 /// A namespace container.
 #[derive(Debug, Clone, Copy)]
 pub struct Container;
@@ -28,14 +34,14 @@ impl Target for Container {
     }
 
     fn probe(&self) -> Result<(), SkipReason> {
-        match container_backend::probe().container.reason() {
+        match probed().container.reason() {
             None => Ok(()),
             Some(reason) => Err(SkipReason(format!("this host does not let us make a container: {reason}"))),
         }
     }
 
     fn limitation(&self) -> Option<String> {
-        let refused: Vec<String> = container_backend::probe()
+        let refused: Vec<String> = probed()
             .limits
             .iter()
             .filter_map(|(limit, permission)| Some(format!("no {limit} limit ({})", permission.reason()?)))
@@ -50,13 +56,7 @@ impl Target for Container {
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
-        let mut limits = Limits::none();
-        if let Some(mib) = launch.mem_mib {
-            limits = limits.memory_bytes(mib << 20);
-        }
-        if let Some(pids) = launch.pids {
-            limits = limits.pids(pids);
-        }
+        let mut limits = limits(launch);
         let config = match &launch.container {
             None => config(launch).envs(ENVIRONMENT).isolation(Isolation::container()),
             Some(options) => {
@@ -127,15 +127,21 @@ pub(super) fn layered(
     isolation: Isolation,
     limited: bool,
 ) -> Result<Box<dyn Prepared>, LaunchError> {
-    let mut limits = Limits::none();
-    if let Some(mib) = launch.mem_mib.filter(|_| limited) {
-        limits = limits.memory_bytes(mib << 20);
-    }
-    if let Some(pids) = launch.pids.filter(|_| limited) {
-        limits = limits.pids(pids);
-    }
+    let limits = if limited { limits(launch) } else { Limits::none() };
     let config = config(launch).envs(ENVIRONMENT).isolation(isolation);
     Ok(Box::new(prepare(config.limits(limits).read_usage(false))?))
+}
+
+/// What the launch allows in memory and processes.
+fn limits(launch: &Launch) -> Limits {
+    let mut limits = Limits::none();
+    if let Some(mib) = launch.mem_mib {
+        limits = limits.memory_bytes(mib << 20);
+    }
+    if let Some(pids) = launch.pids {
+        limits = limits.pids(pids);
+    }
+    limits
 }
 
 fn config(launch: &Launch) -> Config {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use vm_backend::linux::virtio::tap::Tap;
 use vm_backend::{LinuxConfig, Root};
@@ -93,6 +93,16 @@ impl Options {
     }
 }
 
+/// Whether ring 0 of this host runs a Linux kernel, tried once: that is a virtual machine.
+fn runs_linux() -> Result<(), SkipReason> {
+    static TRIED: OnceLock<Result<(), SkipReason>> = OnceLock::new();
+    let tried = TRIED.get_or_init(|| {
+        let found = vm_backend::linux::probe::ring0().map_err(|error| SkipReason(chain(&error)))?;
+        found.supports_linux().map_err(|reason| SkipReason(reason.to_string()))
+    });
+    tried.clone()
+}
+
 fn root(path: &Path) -> Result<Root, LaunchError> {
     let root = Root::of(path)
         .map_err(|error| LaunchError::Unsupported(format!("--rootfs {}: {error}", path.display())))?;
@@ -123,8 +133,7 @@ impl Target for MicrovmLinux {
     }
 
     fn probe(&self) -> Result<(), SkipReason> {
-        let found = vm_backend::linux::probe::ring0().map_err(|error| SkipReason(chain(&error)))?;
-        found.supports_linux().map_err(|reason| SkipReason(reason.to_string()))?;
+        runs_linux()?;
         self.0.kernel().map(drop).ok_or_else(|| SkipReason(NO_KERNEL.into()))
     }
 
@@ -143,10 +152,10 @@ impl Target for MicrovmLinux {
         let kernel = self.0.kernel().ok_or_else(|| LaunchError::Unsupported(NO_KERNEL.into()))?;
         let (name, args) =
             launch.argv.split_first().map_or((OsStr::new("program"), &[][..]), |(n, a)| (n, a));
-        let own = launch.container.iter().flat_map(|options| &options.env);
-        let own: Vec<(&str, &str)> = own.map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let usual = ENVIRONMENT.iter().filter(|(key, _)| own.iter().all(|(other, _)| other != key));
-        let env: Vec<(&str, &str)> = usual.chain(&own).copied().collect();
+        let env: Vec<(&str, &str)> = match &launch.container {
+            Some(options) => options.environment(ENVIRONMENT.into_iter()).collect(),
+            None => ENVIRONMENT.to_vec(),
+        };
         // Of two the later one holds, as everywhere.
         let search = env.iter().rfind(|(key, _)| *key == "PATH").map_or("", |(_, value)| value);
         let inside = launch.container.as_ref().and_then(|options| options.rootfs.as_ref());

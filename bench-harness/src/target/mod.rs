@@ -143,7 +143,7 @@ pub struct Launch {
     pub once: bool,
     /// Whether it talks with a server of ours over a network: then [`workloads::SERVER`] tells it where.
     pub network: bool,
-    /// What only a container is given or denied.
+    /// What a container is given or denied; of it, a microvm-linux machine takes the root and the environment.
     pub container: Option<Box<ContainerOptions>>,
 }
 
