@@ -195,6 +195,8 @@ struct Pair {
     unit: String,
     old: Vec<f64>,
     new: Vec<f64>,
+    /// What the test says of them.
+    found: Option<adaptive::Verdict>,
 }
 
 /// Everything that is judged and has launches on at least the old side.
@@ -238,6 +240,7 @@ fn pairs(layout: Layout, old: &[Sample], new: &[Sample]) -> Vec<Pair> {
                     metric: name,
                     target: target.into(),
                     unit: unit.into(),
+                    found: adaptive::compare(&new, &old, layout),
                     old,
                     new,
                 });
@@ -275,10 +278,7 @@ impl Pair {
 
     /// Only what can be judged is a question, and makes the family larger.
     fn p(&self) -> Option<f64> {
-        self.enough()
-            .then(|| adaptive::compare(&self.new, &self.old, self.layout))
-            .flatten()
-            .map(|found| found.p)
+        self.found.filter(|_| self.enough()).map(|found| found.p)
     }
 
     fn row(&self, p_holm: Option<f64>, family: usize, allowed: f64) -> GateRow {
@@ -300,7 +300,7 @@ impl Pair {
         };
         let sign = if kind_of(&self.unit) == Kind::Rate { -1.0 } else { 1.0 };
         let part = |value: f64| old.and_then(|old| Some(ratio(value.abs(), old)?.copysign(value)));
-        let shift = adaptive::compare(&self.new, &self.old, self.layout).map(|found| found.shift);
+        let shift = self.found.map(|found| found.shift);
         row.worse = shift.and_then(|shift| part(shift.by * sign));
         row.worse_ci95 = shift.filter(|_| self.enough()).and_then(|shift| shift.interval).and_then(|found| {
             let (one, other) = (part(found.low * sign)?, part(found.high * sign)?);

@@ -18,9 +18,9 @@
 
 use super::bootstrap::Interval;
 use super::compare::{doubled_midranks, rank_sum_p, upper_tail};
-use super::count;
 use super::describe::sorted;
 use super::shift::{Shift, Z, hodges_lehmann};
+use super::{count, paired};
 
 /// From this skewness on, the scores for distributions that are skewed to the right (Hogg, Fisher & Randles).
 const SKEWED: f64 = 2.0;
@@ -122,24 +122,12 @@ fn z(values: &[f64], base: &[f64], by: f64, skewed: bool, layout: Layout) -> f64
     if variance > 0.0 { sum / variance.sqrt() } else { 0.0 }
 }
 
-/// The share of all ways in which the signs could have fallen whose sum is at least as far from nought.
+/// The probability of signs whose sum is as far from nought.
 fn exact(differences: &[i64]) -> f64 {
-    let sizes: Vec<usize> =
-        differences.iter().filter_map(|size| usize::try_from(size.unsigned_abs()).ok()).collect();
-    let all: usize = sizes.iter().sum();
-    let seen = usize::try_from(differences.iter().sum::<i64>().unsigned_abs()).unwrap_or(usize::MAX);
-    // chances[s]: of the positive ones summing to s. Halved at each step, so that nothing overflows.
-    let mut chances = vec![0.0_f64; all + 1];
-    chances[0] = 1.0;
-    for size in sizes {
-        for sum in (0..=all).rev() {
-            let with = sum.checked_sub(size).map_or(0.0, |before| chances[before]);
-            chances[sum] = (chances[sum] + with) / 2.0;
-        }
-    }
-    // The positive ones less the negative ones: 2 s - all.
-    let far = |sum: usize| (2 * sum).abs_diff(all) >= seen;
-    chances.iter().enumerate().filter(|(sum, _)| far(*sum)).map(|(_, chance)| chance).sum::<f64>().min(1.0)
+    let size = |difference: &i64| usize::try_from(difference.unsigned_abs()).unwrap_or(usize::MAX);
+    let sizes: Vec<usize> = differences.iter().map(size).collect();
+    let positive = differences.iter().filter(|difference| **difference > 0).map(size).sum();
+    paired::exact(&sizes, positive)
 }
 
 /// The shift after which the statistic is `target`: the larger the shift that is taken off, the smaller the statistic.

@@ -36,7 +36,9 @@ pub fn signed_rank_p(differences: &[f64]) -> Option<f64> {
     Some(p.clamp(0.0, 1.0))
 }
 
-fn exact(ranks: &[usize], seen: usize) -> f64 {
+/// The share of all ways in which the signs of these ranks could have fallen whose positive ones sum to something as far from the
+/// middle as `seen` is.
+pub(super) fn exact(ranks: &[usize], seen: usize) -> f64 {
     let all: usize = ranks.iter().sum();
     let ways = ways(ranks);
     // Twice the distance from the middle, a whole number.

@@ -78,27 +78,33 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
     let (samples, finished) = keeper.finish(&mut info);
     let reported =
         finished.and_then(|()| report::write_all(&dir, &info, &samples).map_err(HarnessError::from));
-    let rows = summarise(&samples, info.seed);
+    // Where they cannot be written, they can still be shown.
+    let (rows, problem) = match reported {
+        Ok(rows) => (rows, None),
+        Err(problem) => (summarise(&samples, info.seed), Some(problem)),
+    };
     print(&report::terminal::render(&info, &rows, &crate::checks::of(&samples), super::width()))?;
-    if reported.is_ok() {
+    if problem.is_none() {
         print(&format!("\nRecording: {}\n", dir.display()))?;
     }
 
     if let Some(stop) = stopped {
         if let Some(signal) = interrupts.caught() {
             complain("interrupted; what was measured until then is kept");
-            if let Err(problem) = reported {
+            if let Some(problem) = problem {
                 complain(&chain(&problem));
             }
             return Ok(SIGNALED.wrapping_add(u8::try_from(signal).unwrap_or(0)));
         }
         complain(&format!("stopped early: {}", chain(&stop)));
-        if let Err(problem) = reported {
+        if let Some(problem) = problem {
             complain(&chain(&problem));
         }
         return Ok(HOST);
     }
-    drop(reported?);
+    if let Some(problem) = problem {
+        return Err(problem);
+    }
     let verdict = match (&baseline, &selection.before) {
         (Some(baseline), _) => {
             print("\n")?;
