@@ -25,6 +25,9 @@ pub const HARNESS: &str = "harness";
 /// Experiment whose targets are rungs, each with one layer more or less than another.
 pub const LADDER: &str = "ladder";
 
+/// Experiment of a workload beside others that disturb it.
+pub const NEIGHBOURS: &str = "neighbours";
+
 /// Experiment of many idle instances at the same time.
 pub const DENSITY: &str = "density";
 
@@ -341,6 +344,15 @@ pub struct RunInfo {
     pub design: Option<Design>,
     /// Repetition counts by workload, calibrated natively once and then the same for every target.
     pub repetitions: BTreeMap<String, u64>,
+}
+
+impl RunInfo {
+    /// Whether what was skipped in this target, for this reason, is named among the targets that were left out. A rung of a
+    /// ladder stands for its target, and has the same reason.
+    #[must_use]
+    pub fn names_skip(&self, target: &str, reason: Option<&str>) -> bool {
+        self.skipped.iter().any(|skipped| skipped.target == target || reason == Some(&skipped.reason))
+    }
 }
 
 #[cfg(test)]

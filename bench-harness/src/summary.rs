@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
-use crate::record::{BASELINE, DENSITY, HARNESS, LADDER, Sample, Status, metric};
+use crate::record::{BASELINE, DENSITY, HARNESS, LADDER, NEIGHBOURS, Sample, Status, metric};
 use crate::stats::bootstrap::{Interval, Resampler, ratio};
 use crate::stats::shift::hodges_lehmann;
 use crate::stats::{MIN_FOR_INTERVAL, compare, describe, family, order, outliers, slope};
@@ -19,6 +19,7 @@ use crate::units::{Kind, kind_of};
 
 mod density;
 mod layers;
+mod neighbours;
 
 /// Largest difference from the baseline that still is called `same`.
 ///
@@ -227,6 +228,7 @@ pub fn summarise(samples: &[Sample], seed: u64) -> Vec<SummaryRow> {
     let ladders = cells.values().filter(|(topic, _)| topic.0 == LADDER);
     rows.extend(ladders.flat_map(|(topic, targets)| layers::rows_of(*topic, targets)));
     rows.extend(density::rows_of(&rows));
+    rows.extend(neighbours::rows_of(cells.values().map(|(topic, targets)| (*topic, targets))));
     correct(&mut rows);
     rows
 }
@@ -418,7 +420,7 @@ impl<'a> Places<'a> {
             LADDER => 3,
             DENSITY => 4,
             "surface" => 5,
-            "neighbours" => 6,
+            NEIGHBOURS => 6,
             HARNESS => 9,
             _ => 8,
         };
@@ -433,7 +435,9 @@ impl<'a> Places<'a> {
 /// Targets from the barest to the fullest.
 pub const TARGETS: [&str; 4] = [BASELINE, "container", "microvm", "microvm-linux"];
 
-fn target_place(target: &str) -> (usize, &str) {
+/// Where a target stands among others: the known ones, the rungs of the ladder, then all others by name.
+#[must_use]
+pub fn target_place(target: &str) -> (usize, &str) {
     let known = TARGETS.iter().position(|known| *known == target);
     let rung = || Some(TARGETS.len() + rung::names().position(|name| name == target)?);
     (known.or_else(rung).unwrap_or(usize::MAX), target)

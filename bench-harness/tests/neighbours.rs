@@ -36,7 +36,14 @@ fn a_victim_is_measured_alone_and_beside_aggressors_that_keep_to_their_limits() 
     let out = dir.path().join("recording");
     let path = out.to_str().expect("a plain path");
     let options = ["--targets", "native", "--workloads", "cpu-int", "--out", path];
-    bench(["compare", "--experiments", "neighbours"].iter().chain(&options)).expect_code(0);
+    let ran = bench(["compare", "--experiments", "neighbours"].iter().chain(&options)).expect_code(0);
+    let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "Slow-down of cpu-int beside an aggressor: median",
+        "Found: cpu-int is slowed down most in native by",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
     let samples = recorded(&out);
     let of = |workload: &str, metric: &str| -> Vec<f64> {
         let own = |row: &&Sample| (&*row.workload, &*row.metric) == (workload, metric);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::plan::{Effort, Ended};
 use crate::progress::Progress;
-use crate::record::{DENSITY, EndedCell, LADDER, Sample, Status, metric};
+use crate::record::{DENSITY, EndedCell, LADDER, NEIGHBOURS, Sample, Status, metric};
 use crate::runner::{LaunchFailure, Observer};
 use crate::target::{Prepared, Target};
 use crate::workload::Subject;
@@ -66,7 +66,7 @@ impl Experiment {
             Self::Ladder => LADDER,
             Self::Density => DENSITY,
             Self::Surface => "surface",
-            Self::Neighbours => "neighbours",
+            Self::Neighbours => NEIGHBOURS,
         }
     }
 

@@ -129,6 +129,8 @@ pub const PROBE_PREFIX: &str = "probe.";
 pub const BESIDE_MEDIAN: &str = "op_median_ns";
 /// 99th percentile over the same.
 pub const BESIDE_P99: &str = "op_p99_ns";
+/// What the metrics begin with that are ratios of a victim beside an aggressor to it alone: `slowdown.op_median_ns`.
+pub const SLOWDOWN_PREFIX: &str = "slowdown.";
 /// The most memory that one aggressor used at a time.
 pub const AGGRESSOR_MEMORY: &str = "aggressor_memory_bytes";
 /// The most processes that it had.
@@ -151,7 +153,7 @@ pub fn main_of(experiment: &str) -> &'static str {
         super::DENSITY => HOST_USED,
         "overhead" => TIME_PER_OP,
         "surface" => SYSTEM_CALLS,
-        "neighbours" => BESIDE_MEDIAN,
+        super::NEIGHBOURS => BESIDE_MEDIAN,
         super::HARNESS => WINDOW_COST,
         _ => READY,
     }

@@ -1,6 +1,8 @@
 //! What was found, in words: computed, never written by hand.
 
-use crate::record::{BASELINE, DENSITY, HARNESS, LADDER, metric};
+use super::{distinct, neighbours};
+use crate::record::{BASELINE, DENSITY, HARNESS, LADDER, NEIGHBOURS, metric};
+use crate::stats::Interval;
 use crate::summary::{SAME_WITHIN, SummaryRow, Verdict};
 use crate::units::{format_percent, format_ratio, format_value};
 
@@ -17,7 +19,7 @@ pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Option<String> {
 
 /// One sentence for the whole recording.
 pub fn of_recording(rows: &[SummaryRow]) -> String {
-    let clauses: Vec<_> = ["startup", "memory", "overhead", LADDER, DENSITY, "surface"]
+    let clauses: Vec<_> = ["startup", "memory", "overhead", LADDER, DENSITY, "surface", NEIGHBOURS]
         .iter()
         .filter_map(|name| clause(rows, name))
         .collect();
@@ -36,6 +38,7 @@ fn clause(rows: &[SummaryRow], experiment: &str) -> Option<String> {
         LADDER => dearest(&own),
         DENSITY => full(&own),
         "surface" => reach(&own),
+        NEIGHBOURS => disturbed(rows),
         _ => None,
     }
 }
@@ -76,12 +79,8 @@ fn reach(rows: &[&SummaryRow]) -> Option<String> {
 fn counts(rows: &[&SummaryRow]) -> Option<String> {
     let own: Vec<_> =
         rows.iter().filter(|row| row.metric == metric::TIME_PER_OP && row.target != BASELINE).collect();
-    let mut targets: Vec<&str> = Vec::new();
-    for row in own.iter().filter(|row| row.ratio.is_some()) {
-        if !targets.contains(&row.target.as_str()) {
-            targets.push(&row.target);
-        }
-    }
+    let compared = own.iter().filter(|row| row.ratio.is_some());
+    let targets = distinct(compared.map(|row| row.target.as_str()));
     let parts: Vec<_> = targets.iter().map(|target| count_of(&own, target)).collect();
     (!parts.is_empty()).then(|| format!("at the same work {}", parts.join(", ")))
 }
@@ -102,6 +101,33 @@ fn full(rows: &[&SummaryRow]) -> Option<String> {
         })
         .collect();
     (!parts.is_empty()).then(|| format!("each of many idle instances takes of the host {}", list(&parts)))
+}
+
+/// `sqlite is slowed down most in native by cpu (1.98 times) and in microvm by nothing that shows`.
+fn disturbed(rows: &[SummaryRow]) -> Option<String> {
+    let panels = neighbours::panels(rows);
+    // The medians of the first victim.
+    let panel = panels.first()?;
+    let worst = |target: &&str| {
+        let own: Vec<_> = panel
+            .aggressors
+            .iter()
+            .filter_map(|aggressor| Some((*aggressor, panel.of(target, aggressor)?)))
+            .filter_map(|(aggressor, row)| Some((aggressor, row.median?, row.ci95)))
+            .collect();
+        let shows = |times: f64, interval: Option<Interval>| interval.map_or(times, |found| found.low) > 1.0;
+        let shown = own.iter().filter(|(_, times, interval)| shows(*times, *interval));
+        match shown.max_by(|left, right| left.1.total_cmp(&right.1)) {
+            Some((aggressor, times, interval)) => {
+                let unsure = if interval.is_none() { ", of too few blocks to be sure" } else { "" };
+                Some(format!("in {target} by {aggressor} ({} times{unsure})", format_ratio(*times)))
+            }
+            None if own.is_empty() => None,
+            None => Some(format!("in {target} by nothing that shows")),
+        }
+    };
+    let parts: Vec<_> = panel.targets.iter().filter_map(worst).collect();
+    (!parts.is_empty()).then(|| format!("{} is slowed down most {}", panel.victim, list(&parts)))
 }
 
 /// `of a container's layers mount costs most before the first byte, 1.20 ms, then net, 0.30 ms`.
@@ -185,4 +211,33 @@ pub fn harness_cost(rows: &[SummaryRow]) -> Option<HarnessCost> {
         smallest_ns,
         smallest: format!("{} of {} in {}", row.metric, row.workload, row.target),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_neighbour_is_named_where_it_shows_and_called_unsure_where_blocks_are_few() {
+        let row = |aggressor: &str, target: &str, median: f64, ends: Option<(f64, f64)>| SummaryRow {
+            experiment: NEIGHBOURS.into(),
+            workload: format!("sqlite beside {aggressor}"),
+            metric: format!("{}{}", metric::SLOWDOWN_PREFIX, metric::BESIDE_MEDIAN),
+            target: target.into(),
+            median: Some(median),
+            ci95: ends.map(|(low, high)| Interval { low, high }),
+            ..SummaryRow::default()
+        };
+        let rows = [
+            row("cpu", "native", 1.5, Some((1.4, 1.6))),
+            row("memory", "native", 1.9, Some((0.9, 2.6))),
+            row("cpu", "container", 1.01, Some((0.99, 1.02))),
+            row("cpu", "microvm", 2.0, None),
+        ];
+        assert_eq!(
+            of_recording(&rows),
+            "Found: sqlite is slowed down most in native by cpu (1.50 times), in container by nothing that shows and in \
+             microvm by cpu (2.00 times, of too few blocks to be sure)."
+        );
+    }
 }

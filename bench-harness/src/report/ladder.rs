@@ -1,5 +1,6 @@
 //! The ladder in tables and words: what each layer costs, and where the network namespace's cost lies.
 
+use super::distinct;
 use super::table::{Table, difference, head, value};
 use crate::record::{LADDER, metric};
 use crate::stats::Interval;
@@ -14,13 +15,9 @@ const NET: [&str; 2] = ["container:+net", "container:-net"];
 
 /// The rows of layers' costs, by rung, in the order of the ladders.
 fn rungs(rows: &[SummaryRow]) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    for row in rows.iter().filter(|row| row.experiment == LADDER) {
-        if row.metric.starts_with(metric::LAYER_PREFIX) && !names.contains(&row.target.as_str()) {
-            names.push(&row.target);
-        }
-    }
-    names
+    let own =
+        rows.iter().filter(|row| row.experiment == LADDER && row.metric.starts_with(metric::LAYER_PREFIX));
+    distinct(own.map(|row| row.target.as_str()))
 }
 
 /// The cost of a rung's layer in one metric.
@@ -69,7 +66,7 @@ pub(super) fn tables(rows: &[SummaryRow]) -> Vec<Table> {
         "layer",
         layers,
     );
-    let machines = table("What the size of a virtual machine costs, over the smallest", "machine", machines);
+    let machines = table("What differs between virtual machines, over the smallest", "machine", machines);
     layers.into_iter().chain(machines).collect()
 }
 

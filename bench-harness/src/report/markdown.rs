@@ -1,9 +1,11 @@
 //! `report.md`, and the table of a README.
 
+use std::collections::HashSet;
+
 use super::charts::Chart;
 use super::table::{Table, details, experiments, main_tables, of_experiment};
-use super::{CHARTS, finding, ladder, neighbours, surface};
-use crate::record::{DENSITY, HARNESS, Host, LADDER, RunInfo, Sample, metric};
+use super::{CHARTS, distinct, finding, ladder, neighbours, surface};
+use crate::record::{DENSITY, HARNESS, Host, LADDER, NEIGHBOURS, RunInfo, Sample, metric};
 use crate::stats::{MIN_FOR_INTERVAL, outliers};
 use crate::summary::{SAME_WITHIN, SummaryRow, Verdict, launches_by_target};
 use crate::units::{Bytes, format_percent, format_value, plural, significant};
@@ -73,12 +75,7 @@ fn section(rows: &[SummaryRow], samples: &[Sample], charts: &[Chart], experiment
     }
     match experiment {
         "surface" => text.push_str(&reach(samples)),
-        "neighbours" => {
-            for table in neighbours::tables(&neighbours::slowdowns(samples)) {
-                text.push_str(&format!("**{}**\n\n{}\n", escape(&table.title), lay_out(&table)));
-            }
-            text.push_str(&format!("{}\n\n", neighbours::REMARK));
-        }
+        NEIGHBOURS => text.push_str(&format!("{}\n\n", neighbours::REMARK)),
         _ => {}
     }
     text.push_str(&outlying(rows, samples, experiment));
@@ -108,7 +105,7 @@ fn heading(experiment: &str) -> String {
         LADDER => "Layer by layer".to_owned(),
         DENSITY => "Density".to_owned(),
         "surface" => "Surface".to_owned(),
-        "neighbours" => "Neighbours".to_owned(),
+        NEIGHBOURS => "Neighbours".to_owned(),
         other => escape(other),
     }
 }
@@ -117,13 +114,8 @@ fn heading(experiment: &str) -> String {
 fn outlying(rows: &[SummaryRow], samples: &[Sample], experiment: &str) -> String {
     let name = metric::main_of(experiment);
     let mut parts = Vec::new();
-    let mut workloads: Vec<&str> = Vec::new();
-    for row in rows.iter().filter(|row| row.experiment == experiment) {
-        if !workloads.contains(&row.workload.as_str()) {
-            workloads.push(&row.workload);
-        }
-    }
-    for workload in workloads {
+    let own = rows.iter().filter(|row| row.experiment == experiment);
+    for workload in distinct(own.map(|row| row.workload.as_str())) {
         for (target, launches) in launches_by_target(samples, experiment, workload, name) {
             let (outside, far) = outliers::count_outside(&launches);
             if outside > 0 {
@@ -151,12 +143,7 @@ fn left_out(info: &RunInfo, rows: &[SummaryRow]) -> String {
             .map(|skipped| format!("- {} was skipped: {}", escape(&skipped.target), escape(&skipped.reason))),
     );
     for row in rows.iter().filter(|row| row.failed > 0 || row.verdict == Some(Verdict::Skipped)) {
-        // A rung of a ladder stands for its target, and has the same reason.
-        let known = info
-            .skipped
-            .iter()
-            .any(|skipped| skipped.target == row.target || row.reason.as_ref() == Some(&skipped.reason));
-        if known && row.failed == 0 {
+        if row.failed == 0 && info.names_skip(&row.target, row.reason.as_deref()) {
             continue;
         }
         let what = if row.failed > 0 {
@@ -174,7 +161,9 @@ fn left_out(info: &RunInfo, rows: &[SummaryRow]) -> String {
             escape(reason)
         ));
     }
-    lines.dedup();
+    // What was skipped is so in each of its figures.
+    let mut seen = HashSet::new();
+    lines.retain(|line| seen.insert(line.clone()));
     if lines.is_empty() {
         lines.push("Nothing.".to_owned())
     }
@@ -302,6 +291,13 @@ fn reproduce(info: &RunInfo) -> String {
     }
     let design = info.design.as_ref();
     let list = |cpus: &[usize]| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let at_once = design.map_or_else(unknown, |design| {
+        design.concurrency.map_or_else(|| "none".to_owned(), |instances| instances.to_string())
+    });
+    let against = design.map_or_else(unknown, |design| match &design.against {
+        Some(digest) => format!("the program of SHA-256 {digest}"),
+        None => "none".to_owned(),
+    });
     let pinned = design.map_or_else(unknown, |design| match &design.pinned {
         Some(placement) => format!("{} and {}", list(&placement.harness), list(&placement.instances)),
         None => "any".to_owned(),
@@ -324,6 +320,8 @@ fn reproduce(info: &RunInfo) -> String {
         ("no more launches because", if ended.is_empty() { unknown() } else { ended.join("; ") }),
         ("CPUs of harness and instances", pinned),
         ("page cache of start-ups", cache),
+        ("many at once", at_once),
+        ("judged against", against),
         ("repetitions", if repetitions.is_empty() { unknown() } else { repetitions.join(", ") }),
     ];
     let table = Table {

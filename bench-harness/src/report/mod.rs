@@ -1,6 +1,6 @@
 //! What people read: one renderer a form, all from the samples and `run.json` alone.
 //!
-//! - [`mod@csv`][]: `summary.csv`
+//! - [`mod@csv`][]: `summary.csv` and `statistics.csv`
 //! - [`markdown`]: `report.md`, and the table of a README
 //! - [`terminal`]: the tables at the end of a run
 //! - [`charts`]: the pictures
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use crate::record::{RunInfo, Sample};
 use crate::store::{StoreError, write_atomically};
-use crate::summary::{SummaryRow, summarise};
+use crate::summary::{SummaryRow, summarise, target_place};
 
 /// File of the summary.
 pub const SUMMARY: &str = "summary.csv";
@@ -54,6 +54,24 @@ pub enum ReportError {
     /// A file could not be written.
     #[error(transparent)]
     Write(#[from] StoreError),
+}
+
+/// Names, each once, in the order in which they come.
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for name in names {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    }
+    seen
+}
+
+/// Targets, each once, from the barest to the fullest.
+fn targets_in_order<'a>(targets: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut targets = distinct(targets);
+    targets.sort_by_key(|&target| target_place(target));
+    targets
 }
 
 /// Writes `summary.csv`, `statistics.csv`, the charts and `report.md` of a recording beside it, each under a temporary name first.

@@ -1,184 +1,125 @@
-//! The experiment neighbours: how much slower a victim is beside an aggressor than alone.
-//!
-//! A block holds the victim alone and beside each aggressor, in each target. The slow-down is the ratio within a block, so
-//! that what changes slowly on the host is in both; of the ratios of all blocks the median, with its exact interval.
+//! The experiment neighbours: how much slower a victim is beside an aggressor than alone, as tables and for the chart.
 
-use std::collections::BTreeMap;
-
-use super::table::Table;
+use super::table::{Table, figure};
+use super::{distinct, targets_in_order};
 use crate::experiment::neighbours::BESIDE;
-use crate::record::{Sample, Status, metric};
-use crate::stats::{Interval, describe, order};
-use crate::summary::TARGETS;
-use crate::units::format_ratio;
+use crate::record::{NEIGHBOURS, metric};
+use crate::summary::SummaryRow;
 
 /// What belongs to these figures.
 pub const REMARK: &str = "1 is as fast as alone in the same target; the absolute times are below. Every aggressor kept to its limits, \
     which the run read back (`aggressor_*`): one that went beyond would be a failed row. On a host whose CPUs are fewer than the \
     tasks that want them, most of a slow-down is the CPU's share; it says as much of the scheduler as of the target.";
 
-/// How much slower a victim is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Slowdown {
+/// A row of a slow-down, and whose it is.
+#[derive(Debug, Clone, Copy)]
+struct Slowdown<'a> {
+    victim: &'a str,
+    aggressor: &'a str,
+    /// Of what: [`metric::BESIDE_MEDIAN`] or [`metric::BESIDE_P99`].
+    metric: &'a str,
+    row: &'a SummaryRow,
+}
+
+impl<'a> Slowdown<'a> {
+    fn of(row: &'a SummaryRow) -> Option<Self> {
+        let metric = row.metric.strip_prefix(metric::SLOWDOWN_PREFIX);
+        let metric = metric.filter(|_| row.experiment == NEIGHBOURS)?;
+        let (victim, aggressor) = row.workload.split_once(BESIDE)?;
+        Some(Self { victim, aggressor, metric, row })
+    }
+}
+
+/// The slow-downs of one victim in one figure.
+#[derive(Debug)]
+pub struct Panel<'a> {
     /// What was disturbed.
-    pub victim: String,
-    /// By what.
-    pub aggressor: String,
-    /// Where.
-    pub target: String,
-    /// [`metric::BESIDE_MEDIAN`] or [`metric::BESIDE_P99`].
-    pub metric: &'static str,
-    /// Median of the ratios; `None` where there is none, for the reason in `why`.
-    pub ratio: Option<f64>,
-    /// Its 95 % interval.
-    pub interval: Option<Interval>,
-    /// One word where there is no ratio.
-    pub why: &'static str,
+    pub victim: &'a str,
+    /// What the figure is called.
+    pub figure: &'static str,
+    /// By what it was disturbed.
+    pub aggressors: Vec<&'a str>,
+    /// Where, from the barest to the fullest.
+    pub targets: Vec<&'a str>,
+    own: Vec<Slowdown<'a>>,
 }
 
-/// All slow-downs of a recording: the median's before those of the 99th percentile.
-pub fn slowdowns(samples: &[Sample]) -> Vec<Slowdown> {
-    let own: Vec<&Sample> = samples.iter().filter(|sample| sample.experiment == "neighbours").collect();
-    let mut cells: Vec<(&str, &str, &str)> = Vec::new();
-    for sample in &own {
-        if let Some((victim, aggressor)) = sample.workload.split_once(BESIDE)
-            && !cells.contains(&(victim, aggressor, &sample.target))
-        {
-            cells.push((victim, aggressor, &sample.target));
+impl<'a> Panel<'a> {
+    /// The row of a target and an aggressor.
+    #[must_use]
+    pub fn of(&self, target: &str, aggressor: &str) -> Option<&'a SummaryRow> {
+        let fits = |one: &&Slowdown<'_>| one.aggressor == aggressor && one.row.target == target;
+        self.own.iter().find(fits).map(|one| one.row)
+    }
+}
+
+/// All slow-downs of a recording: of each victim those of the median before those of the 99th percentile.
+#[must_use]
+pub fn panels(rows: &[SummaryRow]) -> Vec<Panel<'_>> {
+    let all: Vec<Slowdown<'_>> = rows.iter().filter_map(Slowdown::of).collect();
+    let mut panels = Vec::new();
+    for victim in distinct(all.iter().map(|one| one.victim)) {
+        for (name, figure) in [(metric::BESIDE_MEDIAN, "median"), (metric::BESIDE_P99, "99th percentile")] {
+            let own: Vec<_> =
+                all.iter().filter(|one| one.victim == victim && one.metric == name).copied().collect();
+            let aggressors = distinct(own.iter().map(|one| one.aggressor));
+            let targets = targets_in_order(own.iter().map(|one| one.row.target.as_str()));
+            if !own.is_empty() {
+                panels.push(Panel { victim, figure, aggressors, targets, own });
+            }
         }
     }
-    let aggressors = workloads::aggressors::all();
-    let place = |name: &str| aggressors.iter().position(|one| one.name == name).unwrap_or(aggressors.len());
-    cells.sort_by_key(|(victim, aggressor, target)| {
-        (*victim, target_place(target), place(aggressor), *aggressor)
-    });
-    let of = |workload: &str, target: &str, name: &str| -> BTreeMap<u32, f64> {
-        let fits = |sample: &&&Sample| {
-            (&*sample.workload, &*sample.target, &*sample.metric) == (workload, target, name)
-                && sample.status == Status::Ok
+    panels
+}
+
+/// One table a victim and figure: aggressors by target.
+#[must_use]
+pub fn tables(rows: &[SummaryRow]) -> Vec<Table> {
+    let table = |panel: &Panel<'_>| {
+        let line = |aggressor: &&str| {
+            let cell = |target: &&str| {
+                let row = panel.of(target, aggressor);
+                row.map_or_else(|| "-".to_owned(), |row| figure(row, row.median, row.ci95))
+            };
+            std::iter::once((*aggressor).to_owned()).chain(panel.targets.iter().map(cell)).collect()
         };
-        own.iter().filter(fits).filter_map(|sample| Some((sample.block, sample.value?))).collect()
+        Table {
+            title: format!("Slow-down of {} beside an aggressor: {} [95 %]", panel.victim, panel.figure),
+            head: std::iter::once("aggressor")
+                .chain(panel.targets.iter().copied())
+                .map(String::from)
+                .collect(),
+            names: 1,
+            rows: panel.aggressors.iter().map(line).collect(),
+        }
     };
-    let mut found = Vec::new();
-    for name in [metric::BESIDE_MEDIAN, metric::BESIDE_P99] {
-        for (victim, aggressor, target) in &cells {
-            let beside = format!("{victim}{BESIDE}{aggressor}");
-            let alone = of(victim, target, name);
-            let ratios: Vec<f64> = of(&beside, target, name)
-                .into_iter()
-                .filter_map(|(block, value)| crate::stats::bootstrap::ratio(value, *alone.get(&block)?))
-                .collect();
-            let failed = own.iter().any(|sample| {
-                (&*sample.workload, &*sample.target) == (&*beside, *target) && sample.status == Status::Failed
-            });
-            found.push(Slowdown {
-                victim: (*victim).into(),
-                aggressor: (*aggressor).into(),
-                target: (*target).into(),
-                metric: name,
-                ratio: describe::median(&ratios),
-                interval: order::interval_of_sorted(&describe::sorted(&ratios), 0.5),
-                why: if failed { "failed" } else { "skipped" },
-            });
-        }
-    }
-    found
-}
-
-fn target_place(target: &str) -> (usize, String) {
-    (TARGETS.iter().position(|known| *known == target).unwrap_or(TARGETS.len()), target.to_owned())
-}
-
-/// Names, each once, in the order in which they come.
-pub fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut seen = Vec::new();
-    for name in names {
-        if !seen.contains(&name) {
-            seen.push(name);
-        }
-    }
-    seen
-}
-
-/// What a metric is called.
-pub fn title_of(name: &str) -> &'static str {
-    if name == metric::BESIDE_P99 { "99th percentile" } else { "median" }
-}
-
-/// One table a victim and metric: targets by aggressor.
-pub fn tables(found: &[Slowdown]) -> Vec<Table> {
-    let mut tables = Vec::new();
-    for victim in distinct(found.iter().map(|one| one.victim.as_str())) {
-        for name in [metric::BESIDE_MEDIAN, metric::BESIDE_P99] {
-            let own: Vec<&Slowdown> =
-                found.iter().filter(|one| one.victim == victim && one.metric == name).collect();
-            let aggressors = distinct(own.iter().map(|one| one.aggressor.as_str()));
-            let cell = |target: &str, aggressor: &str| {
-                let one = own.iter().find(|one| one.target == target && one.aggressor == aggressor);
-                match one.map(|one| (one.ratio, one.interval, one.why)) {
-                    Some((Some(ratio), Some(interval), _)) => format!(
-                        "{} [{}, {}]",
-                        format_ratio(ratio),
-                        format_ratio(interval.low),
-                        format_ratio(interval.high)
-                    ),
-                    Some((Some(ratio), None, _)) => format_ratio(ratio),
-                    Some((None, _, why)) => why.to_owned(),
-                    None => "-".to_owned(),
-                }
-            };
-            let line = |target: &&str| {
-                let cells = aggressors.iter().map(|aggressor| cell(target, aggressor));
-                std::iter::once((*target).to_owned()).chain(cells).collect()
-            };
-            let targets = distinct(own.iter().map(|one| one.target.as_str()));
-            tables.push(Table {
-                title: format!("Slow-down of {victim} beside an aggressor: {} [95 %]", title_of(name)),
-                head: std::iter::once("target").chain(aggressors.iter().copied()).map(String::from).collect(),
-                names: 1,
-                rows: targets.iter().map(line).collect(),
-            });
-        }
-    }
-    tables
+    panels(rows).iter().map(table).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sample(workload: &str, block: u32, value: Option<f64>) -> Sample {
-        Sample {
-            experiment: "neighbours".into(),
-            workload: workload.into(),
-            metric: metric::BESIDE_MEDIAN.into(),
-            unit: "ns/op".into(),
-            value,
-            status: if value.is_some() { Status::Ok } else { Status::Skipped },
-            ..Sample::ready("native", block, 0.0)
-        }
-    }
+    use crate::stats::Interval;
+    use crate::summary::Verdict;
 
     #[test]
-    fn the_slow_down_is_the_median_of_the_ratios_within_blocks() {
-        let mut samples = Vec::new();
-        for block in 0..7 {
-            // The host gets slower from block to block: the ratio stays.
-            let drift = f64::from(block + 1);
-            samples.push(sample("sqlite", block, Some(10.0 * drift)));
-            samples.push(sample("sqlite beside cpu", block, Some(15.0 * drift)));
-        }
-        samples.push(sample("sqlite beside cpu", 9, Some(1e9)));
-        let found = slowdowns(&samples);
-        assert_eq!((found[0].ratio, found[0].interval), (Some(1.5), Some(Interval { low: 1.5, high: 1.5 })));
-        assert_eq!(found[1].ratio, None, "no 99th percentile was measured");
-    }
-
-    #[test]
-    fn what_was_refused_is_a_word_in_the_table() {
-        let samples = [sample("sqlite", 0, Some(1.0)), sample("sqlite beside fork", 0, None)];
-        let tables = tables(&slowdowns(&samples));
-        assert_eq!(tables[0].head, ["target", "fork"]);
-        assert_eq!(tables[0].rows, [["native", "skipped"]]);
+    fn a_table_has_a_word_where_there_is_no_figure_and_the_targets_in_their_order() {
+        let row = |aggressor: &str, target: &str, median: Option<f64>| SummaryRow {
+            experiment: NEIGHBOURS.into(),
+            workload: format!("sqlite{BESIDE}{aggressor}"),
+            metric: format!("{}{}", metric::SLOWDOWN_PREFIX, metric::BESIDE_MEDIAN),
+            target: target.into(),
+            median,
+            ci95: median.map(|middle| Interval { low: middle - 0.5, high: middle + 0.5 }),
+            verdict: median.is_none().then_some(Verdict::Skipped),
+            ..SummaryRow::default()
+        };
+        let rows =
+            [row("cpu", "microvm", Some(2.0)), row("cpu", "native", Some(1.5)), row("fork", "microvm", None)];
+        let tables = tables(&rows);
+        assert_eq!(tables.len(), 1);
+        assert_eq!(tables[0].head, ["aggressor", "native", "microvm"]);
+        assert_eq!(tables[0].rows[0], ["cpu", "1.50 [1.000, 2.00]", "2.00 [1.50, 2.50]"]);
+        assert_eq!(tables[0].rows[1], ["fork", "-", "skipped"]);
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::table::Table;
+use super::{distinct, targets_in_order};
 use crate::record::{BASELINE, Sample, Status, metric};
-use crate::summary::{SummaryRow, TARGETS};
+use crate::summary::SummaryRow;
 use crate::units::plural;
 
 /// What nobody who reads these tables may forget.
@@ -28,7 +29,7 @@ fn table(rows: &[SummaryRow], name: &str, title: &str) -> Option<Table> {
         rows.iter().filter(own).collect()
     };
     let (main, made) = (of(name), of(metric::SYSTEM_CALLS_MADE));
-    let targets = in_order(main.iter().map(|row| row.target.as_str()));
+    let targets = targets_in_order(main.iter().map(|row| row.target.as_str()));
     let workloads = distinct(main.iter().map(|row| row.workload.as_str()));
     let number = |rows: &[&SummaryRow], workload: &str, target: &str| {
         let row = rows.iter().find(|row| row.workload == workload && row.target == target)?;
@@ -61,7 +62,7 @@ pub fn probes(samples: &[Sample]) -> Option<Table> {
         .filter(|sample| sample.experiment == "surface" && sample.status == Status::Ok)
         .filter_map(|sample| Some((sample.metric.strip_prefix(metric::PROBE_PREFIX)?, sample)))
         .collect();
-    let targets = in_order(own.iter().map(|(_, sample)| sample.target.as_str()));
+    let targets = targets_in_order(own.iter().map(|(_, sample)| sample.target.as_str()));
     let names: BTreeSet<&str> = own.iter().map(|(name, _)| *name).collect();
     let found = |name: &str, target: &str| {
         own.iter()
@@ -91,8 +92,9 @@ pub fn sets_in_words(samples: &[Sample]) -> Vec<String> {
     let mut lines = Vec::new();
     for (part, when) in [(0, "to set an instance up"), (1, "once the program runs, all workloads")] {
         let calls = sets(samples, metric::CALL_PREFIX, part);
-        for (target, set) in
-            in_order(calls.keys().copied()).iter().filter_map(|target| Some((target, calls.get(target)?)))
+        for (target, set) in targets_in_order(calls.keys().copied())
+            .iter()
+            .filter_map(|target| Some((target, calls.get(target)?)))
         {
             lines.push(format!("{target}, {when}: {}", join(set.iter().copied())));
         }
@@ -127,23 +129,6 @@ fn sets<'a>(samples: &'a [Sample], prefix: &str, part: u32) -> BTreeMap<&'a str,
         }
     }
     sets
-}
-
-fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut seen = Vec::new();
-    for name in names {
-        if !seen.contains(&name) {
-            seen.push(name);
-        }
-    }
-    seen
-}
-
-/// Targets each once, the known ones from the barest to the fullest.
-fn in_order<'a>(targets: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut targets = distinct(targets);
-    targets.sort_by_key(|target| TARGETS.iter().position(|known| known == target).unwrap_or(TARGETS.len()));
-    targets
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tables as plain text cells, which Markdown and terminal lay out each in its own way.
 
-use crate::record::{BASELINE, DENSITY, LADDER, metric};
+use super::distinct;
+use crate::record::{BASELINE, DENSITY, LADDER, NEIGHBOURS, metric};
 use crate::stats::Interval;
 use crate::summary::{SummaryRow, Verdict};
 use crate::units::{format_p, format_ratio, format_value, scale_for, significant};
@@ -45,6 +46,7 @@ pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Vec<Table> {
         LADDER => super::ladder::tables(rows),
         DENSITY => by_workload(rows, experiment).into_iter().flat_map(density).collect(),
         "surface" => super::surface::tables(rows),
+        NEIGHBOURS => super::neighbours::tables(rows),
         _ => Vec::new(),
     }
 }
@@ -59,16 +61,6 @@ fn by_workload<'a>(rows: &'a [SummaryRow], experiment: &str) -> Vec<(&'a str, Ve
     let workloads = distinct(own.iter().map(|row| row.workload.as_str()));
     let of = |workload: &str| own.iter().copied().filter(|row| row.workload == workload).collect();
     workloads.into_iter().map(|workload| (workload, of(workload))).collect()
-}
-
-fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut seen = Vec::new();
-    for name in names {
-        if !seen.contains(&name) {
-            seen.push(name);
-        }
-    }
-    seen
 }
 
 fn find<'a>(rows: &[&'a SummaryRow], target: &str, name: &str) -> Option<&'a SummaryRow> {
@@ -347,17 +339,24 @@ pub(super) fn difference(row: &SummaryRow, with_interval: bool) -> String {
     }
 }
 
-/// `2.45 [2.40, 2.51]`.
 fn ratio_and_interval(row: &SummaryRow) -> String {
-    match (row.ratio, row.ratio_ci95) {
+    match row.ratio {
+        Some(_) => figure(row, row.ratio, row.ratio_ci95),
+        None => ABSENT.to_owned(),
+    }
+}
+
+/// A ratio of a row with its interval, `2.45 [2.40, 2.51]`, or the word for its absence.
+pub(super) fn figure(row: &SummaryRow, ratio: Option<f64>, interval: Option<Interval>) -> String {
+    match (ratio, interval) {
         (Some(ratio), Some(Interval { low, high })) => {
             format!("{} [{}, {}]", format_ratio(ratio), format_ratio(low), format_ratio(high))
         }
         (Some(ratio), None) => format_ratio(ratio),
-        _ => ABSENT.to_owned(),
+        (None, _) => verdict(row),
     }
 }
 
 fn ratio_or_verdict(row: &SummaryRow) -> String {
-    if row.ratio.is_some() { ratio_and_interval(row) } else { verdict(row) }
+    figure(row, row.ratio, row.ratio_ci95)
 }

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
 
 use super::finding;
 use super::table::{Table, main_tables};
-use crate::record::{RunInfo, SkippedTarget};
+use crate::record::RunInfo;
 use crate::summary::{SummaryRow, Verdict};
 use crate::units::plural;
 use crate::warning::Warning;
@@ -50,14 +50,7 @@ fn remarks(info: &RunInfo, rows: &[SummaryRow]) -> Vec<String> {
     }
     // A workload that one target cannot serve; whole targets are named above.
     let skipped = rows.iter().filter(|row| row.verdict == Some(Verdict::Skipped));
-    let known = |row: &SummaryRow| {
-        // A rung of a ladder stands for its target, and has the same reason.
-        let same = |skipped: &SkippedTarget| {
-            skipped.target == row.target || row.reason.as_ref() == Some(&skipped.reason)
-        };
-        info.skipped.iter().any(same)
-    };
-    let single = skipped.filter(|row| !known(row));
+    let single = skipped.filter(|row| !info.names_skip(&row.target, row.reason.as_deref()));
     for row in single {
         let reason = row.reason.as_deref().unwrap_or("no reason was given");
         lines.push(format!("Skipped {}/{} in {}: {reason}", row.experiment, row.workload, row.target));

@@ -108,7 +108,7 @@ pub fn measure(bench: &mut Bench<'_>, image: &Image, victims: &[&'static Workloa
             let rows = launch(bench, cell, slot.target, &place)?;
             bench.sink.keep(rows)?;
             #[expect(clippy::cast_precision_loss, reason = "a few hundred launches")]
-            bench.progress.step("neighbours", 1.0 / f64::from(blocks) / launches as f64);
+            bench.progress.step(Experiment::Neighbours.name(), 1.0 / f64::from(blocks) / launches as f64);
         }
     }
     for cell in &cells {

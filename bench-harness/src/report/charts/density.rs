@@ -8,7 +8,7 @@ use super::palette::{FAINT_INK, GRID, look};
 use super::picture::{Align, Picture, tidy};
 use crate::record::{DENSITY, Sample, Status, metric};
 use crate::stats::{Interval, count, median, order};
-use crate::summary::TARGETS;
+use crate::summary::target_place;
 
 const LEFT: f64 = 104.0;
 const PLOT: f64 = 340.0;
@@ -105,6 +105,6 @@ fn curves_of<'a>(samples: &'a [Sample], workload: &str) -> Vec<(&'a str, Curve)>
         });
         curves[place].1.entry(sample.iteration).or_default().push(value - base);
     }
-    curves.sort_by_key(|(target, _)| TARGETS.iter().position(|known| known == target));
+    curves.sort_by_key(|&(target, _)| target_place(target));
     curves
 }

@@ -5,6 +5,8 @@ use super::frame::{self, BODY, FOOT, HEAD, Legend, MARGIN, SMALL, width};
 use super::palette::{BAND, FAINT_INK, GRID, INK, Look, look};
 use super::picture::{Align, Picture, tidy};
 use crate::record::{BASELINE, LADDER, metric};
+use crate::report::distinct;
+use crate::report::ladder::{reach, short};
 use crate::summary::SummaryRow;
 use crate::units::format_value;
 
@@ -25,10 +27,6 @@ const PANELS: [(&str, &str); 4] = [
 /// Steps of the axis of a panel, at least so far apart.
 const TICK_DISTANCE: f64 = 46.0;
 
-fn name_of(rung: &str) -> &str {
-    rung.strip_prefix("container:").unwrap_or(rung)
-}
-
 /// The kind of target that a rung belongs to, which gives it its look.
 fn kind_of(rung: &str) -> &str {
     rung.split(':').next().unwrap_or(rung)
@@ -45,12 +43,7 @@ pub fn climb(rows: &[SummaryRow]) -> Option<Picture> {
     if ready.is_empty() {
         return None;
     }
-    let mut kinds: Vec<&str> = Vec::new();
-    for row in &ready {
-        if !kinds.contains(&kind_of(&row.target)) {
-            kinds.push(kind_of(&row.target));
-        }
-    }
+    let kinds = distinct(ready.iter().map(|row| kind_of(&row.target)));
     let legend = Legend::new(kinds.iter().map(|kind| (tidy(kind, 20), look(kind, kinds.iter().copied()))));
     let top = HEAD + legend.height();
     let bottom = top + STEP * crate::stats::count(ready.len());
@@ -66,7 +59,7 @@ pub fn climb(rows: &[SummaryRow]) -> Option<Picture> {
     for (place, row) in ready.iter().enumerate() {
         let y = top + STEP * (crate::stats::count(place) + 0.5);
         let own = look(kind_of(&row.target), kinds.iter().copied());
-        picture.text((MARGIN, y), &tidy(name_of(&row.target), 22), SMALL, INK, Align::Left);
+        picture.text((MARGIN, y), &tidy(short(&row.target), 22), SMALL, INK, Align::Left);
         let median = row.median.unwrap_or_default();
         let mut end = axis.at(median);
         picture.rectangle((LEFT, y - BAR / 2.0), (end, y + BAR / 2.0), own.color);
@@ -93,12 +86,7 @@ pub fn costs(rows: &[SummaryRow]) -> Option<Picture> {
     };
     let layers: Vec<&SummaryRow> =
         rows.iter().filter(own).filter(|row| kind_of(&row.target) == "container").collect();
-    let mut rungs: Vec<&str> = Vec::new();
-    for row in &layers {
-        if !rungs.contains(&row.target.as_str()) {
-            rungs.push(&row.target);
-        }
-    }
+    let rungs = distinct(layers.iter().map(|row| row.target.as_str()));
     let of = |rung: &str, name: &str| {
         layers
             .iter()
@@ -128,7 +116,7 @@ pub fn costs(rows: &[SummaryRow]) -> Option<Picture> {
     }
     for (place, rung) in rungs.iter().enumerate() {
         let y = top + STEP * (crate::stats::count(place) + 0.5);
-        picture.text((MARGIN + 4.0, y), &tidy(name_of(rung), 22), SMALL, INK, Align::Left);
+        picture.text((MARGIN + 4.0, y), &tidy(short(rung), 22), SMALL, INK, Align::Left);
     }
     for (place, (name, title)) in panels.iter().enumerate() {
         let from = LEFT + span * crate::stats::count(place);
@@ -150,8 +138,7 @@ fn panel(
     let shown = || costs.iter().flatten();
     let unit = shown().next().map_or("", |row| row.unit.as_str());
     // By the figures and the intervals of most: one wild interval must not press all others together.
-    let mut ends: Vec<f64> =
-        shown().filter_map(|row| row.ci95.map(|found| found.low.abs().max(found.high.abs()))).collect();
+    let mut ends: Vec<f64> = shown().filter_map(|row| row.ci95.map(reach)).collect();
     ends.sort_by(f64::total_cmp);
     let usual = ends.get(ends.len() * 3 / 4).copied().unwrap_or(0.0);
     let medians = || shown().filter_map(|row| row.median);
@@ -167,7 +154,7 @@ fn panel(
     picture.text(((pixels.0 + pixels.1) / 2.0, top - 12.0), title, BODY, INK, Align::Middle);
     for (place, row) in costs.iter().enumerate().filter_map(|(place, row)| Some((place, (*row)?))) {
         let y = top + STEP * (crate::stats::count(place) + 0.5);
-        let own = looks[usize::from(name_of(&row.target).starts_with('-'))];
+        let own = looks[usize::from(short(&row.target).starts_with('-'))];
         picture.mark((axis.at(row.median.unwrap_or_default()), y), own.marker, own.color, 5.0);
         if let Some(interval) = row.ci95 {
             frame::interval(picture, &axis, interval, y, 1.5);

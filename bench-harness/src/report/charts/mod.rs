@@ -26,7 +26,7 @@ pub mod surface;
 
 use picture::Picture;
 
-use crate::record::{DENSITY, LADDER, Sample, metric};
+use crate::record::{DENSITY, LADDER, NEIGHBOURS, Sample, metric};
 use crate::summary::{SummaryRow, launches_by_target};
 
 /// A chart, and what its file is called.
@@ -97,10 +97,10 @@ pub fn all(rows: &[SummaryRow], samples: &[Sample]) -> Vec<Chart> {
             surface::draw(rows),
         ),
         (
-            "neighbours",
+            NEIGHBOURS,
             "Slow-down beside aggressors, by aggressor and target",
-            "neighbours",
-            neighbours::draw(&super::neighbours::slowdowns(samples)),
+            NEIGHBOURS,
+            neighbours::draw(rows),
         ),
     ];
     found

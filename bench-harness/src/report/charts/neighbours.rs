@@ -5,8 +5,9 @@ use plotters::style::RGBColor;
 use super::frame::{self, BODY, HEAD, MARGIN, SMALL, width};
 use super::palette::{BAND, FAINT_INK, INK, PAGE};
 use super::picture::{Align, Picture, tidy};
-use crate::record::metric;
-use crate::report::neighbours::{Slowdown, distinct, title_of};
+use crate::report::neighbours::{Panel, panels};
+use crate::report::table;
+use crate::summary::SummaryRow;
 use crate::units::format_ratio;
 
 const LEFT: f64 = 150.0;
@@ -35,42 +36,40 @@ const COLORS: [RGBColor; 9] = [
 const DARK: usize = 5;
 
 /// The chart; `None` where no slow-down was found.
-pub fn draw(found: &[Slowdown]) -> Option<Picture> {
-    if !found.iter().any(|one| one.ratio.is_some()) {
+pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
+    let has_figure = |panel: &Panel<'_>| {
+        let of = |target: &&str| {
+            panel.aggressors.iter().any(|aggressor| median(panel, target, aggressor).is_some())
+        };
+        panel.targets.iter().any(of)
+    };
+    let panels: Vec<Panel<'_>> = panels(rows).into_iter().filter(has_figure).collect();
+    if panels.is_empty() {
         return None;
     }
-    let victims = distinct(found.iter().map(|one| one.victim.as_str()));
-    let mut panels = Vec::new();
-    for victim in &victims {
-        for name in [metric::BESIDE_MEDIAN, metric::BESIDE_P99] {
-            let own: Vec<&Slowdown> =
-                found.iter().filter(|one| one.victim == *victim && one.metric == name).collect();
-            if own.iter().any(|one| one.ratio.is_some()) {
-                panels.push((*victim, name, own));
-            }
-        }
-    }
-    let targets_of = |own: &[&Slowdown]| distinct(own.iter().map(|one| one.target.as_str())).len();
-    let height = |own: &[&Slowdown]| PANEL_HEAD + CELL * crate::stats::count(targets_of(own)) + GAP;
-    let whole = HEAD + panels.iter().map(|(_, _, own)| height(own)).sum::<f64>() + LEGEND;
+    let height = |panel: &Panel<'_>| PANEL_HEAD + CELL * crate::stats::count(panel.targets.len()) + GAP;
+    let whole = HEAD + panels.iter().map(height).sum::<f64>() + LEGEND;
     let mut picture = frame::begin(
         whole,
         "Neighbours: slow-down beside an aggressor in the same kind of target",
         "How many times as long the same work takes as alone. The darker, the slower; 1 is undisturbed.",
     );
     let mut y = HEAD;
-    for (victim, name, own) in &panels {
-        panel(&mut picture, y, victim, name, own);
-        y += height(own);
+    for panel in &panels {
+        draw_panel(&mut picture, y, panel);
+        y += height(panel);
     }
     legend(&mut picture, y);
     Some(picture)
 }
 
-fn panel(picture: &mut Picture, top: f64, victim: &str, name: &str, own: &[&Slowdown]) {
-    let aggressors = distinct(own.iter().map(|one| one.aggressor.as_str()));
-    let targets = distinct(own.iter().map(|one| one.target.as_str()));
-    let title = format!("{}: {}", tidy(victim, 30), title_of(name));
+fn median(panel: &Panel<'_>, target: &str, aggressor: &str) -> Option<f64> {
+    panel.of(target, aggressor)?.median
+}
+
+fn draw_panel(picture: &mut Picture, top: f64, panel: &Panel<'_>) {
+    let Panel { victim, figure, aggressors, targets, .. } = panel;
+    let title = format!("{}: {figure}", tidy(victim, 30));
     picture.text((MARGIN, top + 12.0), &title, BODY, INK, Align::Left);
     let across = (width() - MARGIN - LEFT) / crate::stats::count(aggressors.len().max(1));
     // As many letters as find room.
@@ -84,16 +83,12 @@ fn panel(picture: &mut Picture, top: f64, victim: &str, name: &str, own: &[&Slow
         picture.text((MARGIN, y + CELL / 2.0), &tidy(target, 14), BODY, INK, Align::Left);
         for (place, aggressor) in aggressors.iter().enumerate() {
             let x = LEFT + across * crate::stats::count(place);
-            let one = own.iter().find(|one| one.target == *target && one.aggressor == *aggressor);
-            let (color, ink, text) = match one.map(|one| (one.ratio, one.why)) {
-                Some((Some(ratio), _)) => {
-                    let step = step_of(ratio);
-                    let ink = if step >= DARK { PAGE } else { INK };
-                    (COLORS[step], ink, format_ratio(ratio))
-                }
-                Some((None, why)) => (BAND, FAINT_INK, why.to_owned()),
-                None => (BAND, FAINT_INK, "-".to_owned()),
+            let one = panel.of(target, aggressor);
+            let (color, ink) = match one.and_then(|row| row.median).map(step_of) {
+                Some(step) => (COLORS[step], if step >= DARK { PAGE } else { INK }),
+                None => (BAND, FAINT_INK),
             };
+            let text = one.map_or_else(|| "-".to_owned(), |row| table::figure(row, row.median, None));
             picture.rectangle((x + RIM, y + RIM), (x + across - RIM, y + CELL - RIM), color);
             let at = (x + across / 2.0, y + CELL / 2.0);
             picture.text(at, &tidy(&text, room(across, BODY)), BODY, ink, Align::Middle);
@@ -136,6 +131,8 @@ fn legend(picture: &mut Picture, top: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{NEIGHBOURS, metric};
+    use crate::summary::Verdict;
 
     #[test]
     fn slower_is_darker_and_what_is_not_slower_has_no_colour_of_its_own() {
@@ -146,14 +143,14 @@ mod tests {
 
     #[test]
     fn a_map_has_a_cell_for_each_target_and_aggressor_and_a_word_where_there_is_no_figure() {
-        let one = |target: &str, aggressor: &str, ratio: Option<f64>| Slowdown {
-            victim: "sqlite".into(),
-            aggressor: aggressor.into(),
+        let one = |target: &str, aggressor: &str, median: Option<f64>| SummaryRow {
+            experiment: NEIGHBOURS.into(),
+            workload: format!("sqlite beside {aggressor}"),
+            metric: format!("{}{}", metric::SLOWDOWN_PREFIX, metric::BESIDE_MEDIAN),
             target: target.into(),
-            metric: metric::BESIDE_MEDIAN,
-            ratio,
-            interval: None,
-            why: "skipped",
+            median,
+            verdict: median.is_none().then_some(Verdict::Skipped),
+            ..SummaryRow::default()
         };
         assert_eq!(draw(&[]), None);
         assert_eq!(draw(&[one("native", "cpu", None)]), None);

@@ -5,6 +5,7 @@ use super::frame::{self, BODY, FOOT, HEAD, Legend, MARGIN, SMALL, width};
 use super::palette::{INK, look};
 use super::picture::{Align, Picture, tidy};
 use crate::record::metric;
+use crate::report::distinct;
 use crate::summary::SummaryRow;
 
 const LEFT: f64 = 170.0;
@@ -23,12 +24,7 @@ pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
             None => groups.push((&row.workload, vec![row])),
         }
     }
-    let mut targets: Vec<&str> = Vec::new();
-    for row in groups.iter().flat_map(|(_, rows)| rows) {
-        if !targets.contains(&row.target.as_str()) {
-            targets.push(&row.target);
-        }
-    }
+    let targets = distinct(groups.iter().flat_map(|(_, rows)| rows).map(|row| row.target.as_str()));
     if groups.is_empty() {
         return None;
     }
