@@ -44,9 +44,9 @@ impl fmt::Display for Profile {
 pub struct Effort {
     /// Blocks of the start-up experiment.
     pub startup_blocks: u32,
-    /// Blocks of the memory experiment: idle instances looked at, one by one.
+    /// Blocks of the memory experiment: idle instances looked at, one by one; and blocks of neighbours.
     pub memory_blocks: u32,
-    /// Rounds of the marginal memory measurement.
+    /// Rounds of the marginal memory measurement, and of density.
     pub marginal_rounds: u32,
     /// Instances that run at the same time in such a round.
     pub marginal_instances: u32,
@@ -59,7 +59,8 @@ pub struct Effort {
     /// A cell of start-up or overhead is done when the intervals of its medians are this narrow: half of the interval as a
     /// part of the median, in every target.
     pub narrow_enough: f64,
-    /// Time for the three experiments together. One starts no new block once its [part](Effort::budget_of) is used up.
+    /// Time for the usual three experiments together; the others take [theirs](Effort::budget_of) beside it. One starts no new
+    /// block once its part is used up.
     pub budget: Duration,
 }
 
@@ -78,7 +79,7 @@ impl Effort {
                 // Made by name only, and large numbers take their time.
                 Experiment::Density => 15,
                 Experiment::Overhead => 11,
-                // Each of its three parts by itself.
+                // Each of its four parts by itself.
                 Experiment::Ladder => 6,
                 // As many launches as they plan.
                 Experiment::Surface | Experiment::Neighbours => 15,

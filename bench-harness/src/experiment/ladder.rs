@@ -24,10 +24,8 @@ pub struct Subjects<'a> {
     pub idle: &'a Subject,
 }
 
-/// About which part of the time each part takes, for the progress bar.
-const SHARES: [f64; 4] = [0.1, 0.35, 0.3, 0.25];
-
-/// Makes the experiment with the rungs of these kinds of target, of which `absent` cannot run here; returns the iterations of the workload of its last part.
+/// Makes the experiment with the rungs of these kinds of target, of which `absent` cannot run here; returns the iterations of the
+/// workload of its last part.
 ///
 /// # Errors
 /// Where it ends before its plan does; single failures are rows.
@@ -60,39 +58,43 @@ pub fn measure(
     }
     bench.sink.keep(skipped)?;
 
-    let share = bench.progress.share();
-    let effort = bench.effort.of_ladder();
-    let mut ended = Vec::new();
-    let mut learned = BTreeMap::new();
-    for (part, share_of_part) in SHARES.into_iter().enumerate() {
-        bench.progress.next_share(share * share_of_part);
-        let mut own = Bench {
-            participants: if part == 3 { &calls } else { &participants },
-            seed: bench.seed,
-            effort,
-            mem_mib: bench.mem_mib,
-            observer: &mut *bench.observer,
-            sink: &mut *bench.sink,
-            progress: &mut *bench.progress,
-            ended: Vec::new(),
-        };
-        match part {
-            0 => startup::measure_in(&mut own, Experiment::Ladder, &[subjects.startup])?,
-            1 => memory::measure_in(&mut own, Experiment::Ladder, subjects.idle)?,
-            2 => {
-                let blocks = effort.overhead_blocks;
-                afterwards::measure_in(&mut own, Experiment::Ladder, subjects.startup, blocks)?;
-            }
-            // A user's own program makes the calls that it makes; these are ours.
-            _ if !subjects.startup.is_ours() => {}
-            _ => {
-                let chosen: Vec<_> = workloads::catalogue::find("syscall").into_iter().collect();
-                let found = overhead::measure_in(&mut own, Experiment::Ladder, subjects.image, &chosen)?;
-                learned = found.iterations;
-            }
-        }
-        ended.append(&mut own.ended);
+    let whole = bench.progress.share();
+    let ladder = Experiment::Ladder;
+    part(bench, &participants, 0.1 * whole, |own| startup::measure_in(own, ladder, &[subjects.startup]))?;
+    part(bench, &participants, 0.35 * whole, |own| memory::measure_in(own, ladder, subjects.idle))?;
+    part(bench, &participants, 0.3 * whole, |own| {
+        afterwards::measure_in(own, ladder, subjects.startup, own.effort.overhead_blocks)
+    })?;
+    // A user's own program makes the calls that it makes; these are ours.
+    if !subjects.startup.is_ours() {
+        return Ok(BTreeMap::new());
     }
-    bench.ended.append(&mut ended);
-    Ok(learned)
+    let chosen: Vec<_> = workloads::catalogue::find("syscall").into_iter().collect();
+    let found =
+        part(bench, &calls, 0.25 * whole, |own| overhead::measure_in(own, ladder, subjects.image, &chosen))?;
+    Ok(found.iterations)
+}
+
+/// Makes a part of it with these participants, which takes about this share of the run's time.
+fn part<T>(
+    bench: &mut Bench<'_>,
+    participants: &[Participant],
+    share: f64,
+    measure: impl FnOnce(&mut Bench<'_>) -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    bench.progress.next_share(share);
+    let mut own = Bench {
+        participants,
+        seed: bench.seed,
+        effort: bench.effort.of_ladder(),
+        mem_mib: bench.mem_mib,
+        observer: &mut *bench.observer,
+        sink: &mut *bench.sink,
+        progress: &mut *bench.progress,
+        ended: Vec::new(),
+    };
+    let found = measure(&mut own);
+    let ended = own.ended;
+    bench.ended.extend(ended);
+    found
 }

@@ -118,11 +118,11 @@ impl Selection {
     pub(super) fn keep_skipped(&self, sink: &mut dyn Sink) -> Result<(), Stop> {
         let mut rows = Vec::new();
         for SkippedTarget { target, reason } in &self.skipped {
-            // The ladder's rungs say it themselves.
-            for &experiment in self.experiments.iter().filter(|one| **one != Experiment::Ladder) {
+            for &experiment in &self.experiments {
                 let subjects: Vec<&str> = match (experiment, &self.user) {
                     (Experiment::Startup, _) => self.startups.iter().map(|one| one.name.as_str()).collect(),
-                    (Experiment::Ladder, _) => vec![&self.startup.name],
+                    // Its rungs say it themselves.
+                    (Experiment::Ladder, _) => Vec::new(),
                     (Experiment::Memory | Experiment::Density, _) => vec![&self.idle.name],
                     (Experiment::Overhead, Some(user)) => vec![&user.name],
                     (Experiment::Surface, _) => self.surface.iter().map(|workload| workload.name).collect(),

@@ -138,7 +138,7 @@ impl Drop for Tracer {
     }
 }
 
-/// In a session of its own: the terminal's Ctrl-C is not for it.
+/// In a process group of its own: the terminal's Ctrl-C is not for it.
 fn guard(dir: &Path) -> io::Result<Child> {
     let script = "cat >/dev/null; echo 0 >\"$0/tracing_on\"; echo nop >\"$0/current_tracer\"; rmdir \"$0\"";
     Command::new("/bin/sh")

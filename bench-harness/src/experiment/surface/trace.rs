@@ -31,8 +31,6 @@ pub struct Traced {
     pub running: Calls,
     /// Of the process that started it.
     pub starter: Calls,
-    /// Processes and threads of the instance.
-    pub tasks: usize,
     /// Exit code of the starter, which is that of the program; `None` where a signal ended it.
     pub code: Option<i32>,
 }
@@ -128,7 +126,8 @@ fn follow(starter: Pid) -> Result<Traced, TraceError> {
             }
             // The first stop of a new one is ours; later ones are somebody's signals.
             WaitStatus::Stopped(pid, Signal::SIGSTOP) if !tasks.known.contains_key(&pid) => {
-                seen.tasks += usize::from(!tasks.is_starter(pid));
+                // Known from now on.
+                tasks.is_starter(pid);
                 resume(pid, None)?;
             }
             WaitStatus::Stopped(pid, signal) => resume(pid, Some(signal))?,
@@ -211,7 +210,6 @@ mod tests {
     fn a_child_is_followed_from_its_birth_and_counted_apart_from_its_parent() {
         let seen = of_shell("/bin/true; exit 3");
         assert_eq!(seen.code, Some(3));
-        assert_eq!(seen.tasks, 1);
         // The exec itself belongs to what comes before; it counts as the program's from its success on.
         assert_eq!(seen.setup.get("execve"), Some(&1), "{:?}", seen.setup);
         assert_eq!(seen.running.get("exit_group"), Some(&1), "{:?}", seen.running);
