@@ -40,6 +40,12 @@ impl Segment {
     pub fn end(&self) -> u64 {
         self.va + self.mem_size
     }
+
+    /// Whether pages of the file are pages of the segment, so that it need not be copied: a fifth of the cost, and shared
+    /// between instances.
+    pub fn can_be_mapped(&self) -> bool {
+        self.offset % PAGE == self.va % PAGE
+    }
 }
 
 /// What the loader and the auxiliary vector need.

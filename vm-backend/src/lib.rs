@@ -26,6 +26,7 @@
 //! * [`report`]: how it ended, its timeline, its exits
 //! * [`probe`](mod@probe): what stands behind `/dev/kvm`
 //! * [`elf`], [`layout`], [`template`], [`boot`]: how a program becomes guest memory and registers
+//! * `space`: the address space that instances inherit
 //! * `monitor`: the process that holds the machine
 //! * [`linux`]: the same program under a real Linux kernel
 //! * [`error`]: what can go wrong, by step
@@ -46,6 +47,7 @@ mod monitor;
 mod paths;
 pub mod probe;
 pub mod report;
+mod space;
 pub mod template;
 pub mod vm;
 

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::Cursor;
 use std::mem::offset_of;
-use std::os::fd::AsRawFd;
 
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::Elf;
@@ -185,11 +184,6 @@ impl Template {
     /// Bytes of the system block that it needs.
     pub fn end(&self) -> u64 {
         self.parts.iter().map(|(start, len)| start + len).max().unwrap_or(0).max(IMAGE_END_GPA)
-    }
-
-    /// Its descriptor, which a monitor keeps open until it has mapped it.
-    pub fn raw_fd(&self) -> i32 {
-        self.file.as_raw_fd()
     }
 }
 

@@ -7,11 +7,13 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kvm_bindings::Msrs;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use vm_abi::{BOOT_VA, Boot, LARGE_PAGE};
 
 use crate::boot::cpuid::{self, Cpu};
+use crate::boot::regs;
 use crate::clock::monotonic_ns;
 use crate::config::{Program, Stdio, VmConfig};
 use crate::elf::{self, Image};
@@ -22,6 +24,7 @@ use crate::monitor;
 use crate::paths;
 use crate::probe::{self, Virtualisation};
 use crate::report::{Exits, Failure, PHASES, Report, Status};
+use crate::space::Space;
 use crate::template::{Template, initial_stack};
 
 /// Where the program lies in the guest when nothing else is said.
@@ -34,7 +37,9 @@ pub struct Vm {
     pub(crate) image: Image,
     pub(crate) layout: Layout,
     pub(crate) template: Template,
+    pub(crate) space: Space,
     pub(crate) cpu: Cpu,
+    pub(crate) msrs: Msrs,
     pub(crate) stack: Vec<u8>,
     pub(crate) stack_start: u64,
     /// Files handed over; the first is the program itself.
@@ -113,10 +118,14 @@ impl Vm {
         paths::check(&paths.iter().map(|(path, _)| *path).collect::<Vec<_>>())?;
 
         let (layout, template, places) = Self::lay_out(config, &image, &files, &paths)?;
+        let space = Space::reserve(&layout, &template, &image, &program)
+            .map_err(|source| Error::Host { step: "reserving the guest's memory", source })?;
         let (stack, stack_start) = initial_stack(config, guest_path, &auxv(&image), template.path_va)?;
         let kvm = probe::open()?;
         let kind = probe::virtualisation();
         let cpu = cpuid::detect(&kvm, kind)?;
+        let msrs = regs::msrs()
+            .ok_or(Error::Host { step: "listing registers", source: io::ErrorKind::InvalidInput.into() })?;
         let files = files.into_iter().map(|(file, _, _)| file).zip(places).collect();
         let guest_path = guest_path.to_vec();
         let mut vm = Self {
@@ -124,7 +133,9 @@ impl Vm {
             image,
             layout,
             template,
+            space,
             cpu,
+            msrs,
             stack,
             stack_start,
             files,
@@ -133,7 +144,7 @@ impl Vm {
             kind,
         };
         vm.keep = vm.files.iter().map(|(file, _)| file.as_raw_fd()).collect();
-        vm.keep.extend([vm.program.as_raw_fd(), vm.template.raw_fd()]);
+        vm.keep.push(vm.program.as_raw_fd());
         vm.keep.sort_unstable();
         Ok(vm)
     }

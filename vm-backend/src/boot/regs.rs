@@ -1,6 +1,6 @@
 //! Registers: the vCPU starts in ring 3, in 64-bit mode, at the program's first instruction.
 
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
 use vm_abi::CPU_VA;
 
 use super::tables;
@@ -101,11 +101,16 @@ pub fn regs(entry: u64, stack: u64) -> kvm_regs {
     kvm_regs { rip: entry, rsp: stack, rflags: tables::USER_RFLAGS, ..kvm_regs::default() }
 }
 
-/// Model-specific registers of the system-call instruction: (index, value).
-pub fn msrs() -> [(u32, u64); 3] {
-    [
-        (MSR_STAR, u64::from(tables::KERNEL_CODE) << 32),
-        (MSR_LSTAR, CPU_VA + tables::SYSCALL_STUB),
-        (MSR_SFMASK, SYSCALL_MASK),
-    ]
+/// Model-specific registers of the system-call instruction, as KVM takes them; `None` if it took no more than two.
+pub fn msrs() -> Option<Msrs> {
+    let entry = |(index, data)| kvm_msr_entry { index, data, ..kvm_msr_entry::default() };
+    Msrs::from_entries(
+        &[
+            (MSR_STAR, u64::from(tables::KERNEL_CODE) << 32),
+            (MSR_LSTAR, CPU_VA + tables::SYSCALL_STUB),
+            (MSR_SFMASK, SYSCALL_MASK),
+        ]
+        .map(entry),
+    )
+    .ok()
 }

@@ -22,10 +22,10 @@ use super::vcpu::{Devices, Vcpu};
 use super::virtio::tap::Tap;
 use crate::clock::monotonic_ns;
 use crate::config::Stdio;
-use crate::monitor::memory::map;
 use crate::monitor::{FAILED, at, detach};
 use crate::probe;
 use crate::report::{Failure, Report, Step};
+use crate::space::map;
 
 /// The phases, as indices of [`super::PHASES`].
 #[derive(Clone, Copy)]

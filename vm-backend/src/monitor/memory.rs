@@ -1,14 +1,13 @@
-//! The guest's memory: one reservation of the host's address space, registered with KVM piece by piece.
+//! The guest's memory: the address space that was reserved for it, registered with KVM piece by piece, and filled.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::ptr;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use vm_abi::{Boot, HOT_SIZE, LARGE_PAGE, PAGE, PATH_MAX, RANDOM_BYTES, STACK_TOP};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::at;
 use crate::boot::paging::large_entry;
@@ -16,45 +15,24 @@ use crate::elf::{Image, Segment};
 use crate::layout::{BOOT_GPA, FilePlace, HOT_GPA, IMAGE_GPA, Layout};
 use crate::probe::Virtualisation;
 use crate::report::{Failure, Report, Step};
+use crate::space::{Space, map, usize_of};
 use crate::vm::Vm;
 
-const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 /// Memory is added in pieces of at least this size: a slot costs an exit and an ioctl.
 const GROW: u64 = 32 << 20;
 /// KVM_MEM_READONLY (include/uapi/linux/kvm.h).
 const MEM_READONLY: u32 = 2;
 
 /// The memory of one machine.
-pub(super) struct Memory {
-    /// Host address of physical address 0.
-    base: *mut u8,
+pub(super) struct Memory<'v> {
+    space: &'v Space,
     /// The same memory, for all reading and writing from here.
-    pub guest: GuestMemoryMmap<()>,
+    pub guest: &'v GuestMemoryMmap<()>,
     /// The window is backed up to here (virtual).
     pub backed_end: u64,
     next_slot: u32,
-    files_open: Vec<bool>,
-}
-
-fn usize_of(value: u64) -> usize {
-    // 64-bit only (checked in lib.rs).
-    usize::try_from(value).unwrap_or(usize::MAX)
-}
-
-/// Maps memory or a file: at a null address where the kernel likes, with MAP_FIXED inside a reservation of the caller's own.
-pub(crate) fn map(
-    address: *mut u8,
-    len: u64,
-    prot: i32,
-    flags: i32,
-    file: Option<(&File, u64)>,
-) -> io::Result<*mut u8> {
-    let (fd, offset) = file.map_or((-1, 0), |(f, o)| (f.as_raw_fd(), o));
-    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: callers pass a null address (the kernel chooses), or MAP_FIXED with a range inside their own reservation
-    // (`Memory::overlay` checks that), so that no other mapping of this process is replaced.
-    let got = unsafe { libc::mmap(address.cast(), usize_of(len), prot, flags, fd, offset) };
-    if got == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(got.cast()) }
+    /// Indices of the files that were opened. Empty at the start: an allocation is a copied page or three.
+    files_open: Vec<u64>,
 }
 
 /// KVM maps pages in aligned groups of eight (PTE_PREFETCH_NUM in arch/x86/kvm/mmu/mmu.c), from the first of them up to the
@@ -67,39 +45,22 @@ fn start_of_group(image: &Image, va: u64) -> u64 {
     (va & !(GROUP - 1)).max(first)
 }
 
-impl Memory {
-    /// Reserves the memory and maps what is the same for every instance. KVM has no part in it yet.
-    pub fn reserve(vm: &Vm) -> Result<Self, Failure> {
-        let failed = at(Step::MapMemory);
-        let layout = &vm.layout;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // One large page more, to align: the host can then back guest large pages with its own.
-        let raw =
-            map(ptr::null_mut(), layout.memory + LARGE_PAGE, READ_WRITE, flags, None).map_err(&failed)?;
-        let base = raw.wrapping_add(raw.align_offset(usize_of(LARGE_PAGE)));
-        // SAFETY: `base` and the length lie inside the mapping just made, which stays until the process ends.
-        let region = unsafe { MmapRegion::build_raw(base, usize_of(layout.memory), READ_WRITE, flags) };
-        let region = region.map_err(|e| failed(io::Error::other(e)))?;
-        let guest = GuestRegionMmap::new(region, GuestAddress(0))
-            .and_then(|r| GuestMemoryMmap::from_regions(vec![r]).ok())
-            .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        let memory = Self {
-            base,
-            guest,
-            backed_end: layout.first_backed,
+impl<'v> Memory<'v> {
+    /// The memory as it was laid out for all instances. KVM has no part in it yet.
+    pub fn new(vm: &'v Vm) -> Self {
+        Self {
+            space: &vm.space,
+            guest: &vm.space.guest,
+            backed_end: vm.layout.first_backed,
             next_slot: 0,
-            files_open: vec![false; vm.files.len()],
-        };
-        for (gpa, len) in vm.template.parts.into_iter().filter(|(_, len)| *len > 0) {
-            memory.overlay(layout, gpa, len, READ_WRITE, &vm.template.file, gpa).map_err(&failed)?;
+            files_open: Vec::new(),
         }
-        Ok(memory)
     }
 
     /// Registers what is backed from the start.
     pub fn register(&mut self, vm: &Vm, fd: &VmFd, report: &Report) -> Result<(), Failure> {
         let first = vm.layout.window_to_gpa(vm.layout.first_backed);
-        self.add_slot(fd, report, 0, first, self.base as u64, 0)
+        self.add_slot(fd, report, 0, first, self.space.place(0) as u64, 0)
     }
 
     /// The pages that nearly every program needs before its first output.
@@ -107,17 +68,17 @@ impl Memory {
         let (layout, image) = (&vm.layout, &vm.image);
         let shadowed = vm.virtualisation() == Virtualisation::Pvm;
         // The boot block, the guest's stack for calls, and its data, side by side.
-        self.populate(BOOT_GPA, HOT_GPA + HOT_SIZE - BOOT_GPA);
+        self.space.populate(BOOT_GPA, HOT_GPA + HOT_SIZE - BOOT_GPA);
         // The program's data as far as it comes from the file, and the first pages of what is zero and of the brk region.
         const ZERO: u64 = 6 * PAGE;
         const MOST: u64 = 24 * PAGE;
         for s in image.segments.iter().filter(|s| s.write) {
             let start = if shadowed { start_of_group(image, s.va) } else { s.va & !(PAGE - 1) };
             let end = (s.va + s.file_size).next_multiple_of(PAGE) + ZERO;
-            self.populate(layout.window_to_gpa(start), (end - start).min(MOST));
+            self.space.populate(layout.window_to_gpa(start), (end - start).min(MOST));
         }
         if shadowed {
-            self.populate(IMAGE_GPA, vm.template.file_end() - IMAGE_GPA);
+            self.space.populate(IMAGE_GPA, vm.template.file_end() - IMAGE_GPA);
             self.copy_start_of_code(layout, image);
         }
     }
@@ -137,46 +98,16 @@ impl Memory {
             let start = start_of_group(image, from);
             let end = ((from & !(PAGE - 1)) + len).min((s.va + s.file_size) & !(PAGE - 1));
             if start < end {
-                self.populate(layout.window_to_gpa(start), end - start);
+                self.space.populate(layout.window_to_gpa(start), end - start);
             }
         }
     }
 
-    /// Lets the host make pages that every start writes to, or runs through, all at once: one call instead of a fault each,
-    /// and KVM maps up to eight neighbours with a page that it finds ready. Only advice: an old kernel says no.
-    fn populate(&self, gpa: u64, len: u64) {
-        let place = self.base.wrapping_add(usize_of(gpa));
-        // SAFETY: fills in pages of our own reservation; their contents stay as they are.
-        unsafe { libc::madvise(place.cast(), usize_of(len), libc::MADV_POPULATE_WRITE) };
-    }
-
-    /// Maps a piece of a file privately over a part of the memory.
-    fn overlay(
-        &self,
-        layout: &Layout,
-        gpa: u64,
-        len: u64,
-        prot: i32,
-        file: &File,
-        offset: u64,
-    ) -> io::Result<()> {
-        if gpa.checked_add(len).is_none_or(|end| end > layout.memory) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let place = self.base.wrapping_add(usize_of(gpa));
-        map(place, len, prot, libc::MAP_PRIVATE | libc::MAP_FIXED, Some((file, offset))).map(|_| ())
-    }
-
-    /// Puts a segment into place: by mapping the file's pages, which costs a fifth of copying them and shares them
-    /// between instances; by copying where the file's offsets do not allow that.
-    fn map_segment(&self, layout: &Layout, s: &Segment, program: &File) -> Result<(), Failure> {
+    /// Completes a segment: what cannot be mapped is copied, and what lies behind the contents is made zero.
+    fn complete_segment(&self, layout: &Layout, s: &Segment, program: &File) -> Result<(), Failure> {
         let failed = at(Step::Load);
-        let in_page = s.va % PAGE;
         let gpa = layout.window_to_gpa(s.va);
-        if s.file_size == 0 {
-            return Ok(());
-        }
-        if s.offset % PAGE != in_page {
+        if !s.can_be_mapped() {
             let mut file = program.try_clone().map_err(&failed)?;
             io::Seek::seek(&mut file, io::SeekFrom::Start(s.offset)).map_err(&failed)?;
             return self
@@ -184,14 +115,16 @@ impl Memory {
                 .read_exact_volatile_from(GuestAddress(gpa), &mut file, usize_of(s.file_size))
                 .map_err(|e| failed(io::Error::other(e)));
         }
-        let len = (in_page + s.file_size).next_multiple_of(PAGE);
-        self.overlay(layout, gpa - in_page, len, READ_WRITE, program, s.offset - in_page).map_err(&failed)?;
         // Beyond its contents a writable segment is zero, also in the page that they end in.
-        let tail = (in_page + s.file_size) % PAGE;
-        if s.write && tail != 0 && s.mem_size > s.file_size {
-            let zeros = [0u8; 4096];
-            let rest = usize_of((PAGE - tail).min(s.mem_size - s.file_size));
-            return self.write(gpa + s.file_size, &zeros[..rest]);
+        let end = gpa + s.file_size;
+        let rest = end.next_multiple_of(PAGE).min(gpa + s.mem_size).saturating_sub(end);
+        if !s.write || s.file_size == 0 || rest == 0 {
+            return Ok(());
+        }
+        // In small pieces, since a whole page of zeros on the stack is one more page of it.
+        let zeros = [0; 256];
+        for at in (end..end + rest).step_by(zeros.len()) {
+            self.write(at, &zeros[..usize_of((end + rest - at).min(zeros.len() as u64))])?;
         }
         Ok(())
     }
@@ -229,12 +162,12 @@ impl Memory {
     pub fn load(&self, vm: &Vm) -> Result<(), Failure> {
         let layout = &vm.layout;
         for segment in &vm.image.segments {
-            self.map_segment(layout, segment, &vm.program)?;
+            self.complete_segment(layout, segment, &vm.program)?;
         }
         self.populate_start(vm);
         let stack_gpa = vm.stack_start - (STACK_TOP - layout.stack_size) + layout.stack_gpa;
         self.write(stack_gpa, &vm.stack)?;
-        self.write(BOOT_GPA, &boot_block(vm)?)
+        self.write(BOOT_GPA, bytes_of(&boot_block(vm)?))
     }
 
     /// Backs the window up to an address; how far it now is.
@@ -257,7 +190,7 @@ impl Memory {
         let backed = old - layout.window_va;
         let new = end.max(old + GROW.max(backed)).next_multiple_of(LARGE_PAGE).min(layout.window_end);
         let (from, to) = (layout.window_to_gpa(old), layout.window_to_gpa(new));
-        self.add_slot(fd, report, from, to - from, self.base as u64 + from, 0)?;
+        self.add_slot(fd, report, from, to - from, self.space.place(from) as u64, 0)?;
         let first = usize_of((old - layout.first_backed) / LARGE_PAGE);
         for (i, va) in (old..new).step_by(2 << 20).enumerate() {
             // Made for the whole window in the template.
@@ -280,11 +213,8 @@ impl Memory {
         if va >= end {
             return Ok(());
         }
-        let place = self.base.wrapping_add(usize_of(layout.window_to_gpa(va)));
-        // SAFETY: the range lies in the anonymous part of the reservation (from brk_start to what is backed), which only
-        // the guest uses, and the guest asked for it.
-        let result = unsafe { libc::madvise(place.cast(), usize_of(end - va), libc::MADV_DONTNEED) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) }
+        let discarded = self.space.discard(layout.window_to_gpa(va), end - va);
+        discarded.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
     }
 
     /// Maps a file that was handed over to where the guest expects it.
@@ -295,14 +225,11 @@ impl Memory {
         report: &Report,
         index: u64,
     ) -> Result<Result<(), i32>, Failure> {
-        let Some((open, (file, place))) =
-            self.files_open.get_mut(usize_of(index)).zip(vm.files.get(usize_of(index)))
-        else {
-            return Ok(Err(libc::EINVAL));
-        };
-        if std::mem::replace(open, true) || place.size == 0 {
+        let Some((file, place)) = vm.files.get(usize_of(index)) else { return Ok(Err(libc::EINVAL)) };
+        if self.files_open.contains(&index) || place.size == 0 {
             return Ok(Ok(()));
         }
+        self.files_open.push(index);
         self.map_file(fd, report, file, place)
     }
 
@@ -352,14 +279,14 @@ fn stream(fd: i32) -> (u32, u8) {
     (mode, u8::from(tty))
 }
 
-fn boot_block(vm: &Vm) -> Result<Vec<u8>, Failure> {
+fn boot_block(vm: &Vm) -> Result<Boot, Failure> {
     let layout = &vm.layout;
     let streams = [0, 1, 2].map(stream);
     let mut program_path = [0; PATH_MAX];
     for (to, from) in program_path.iter_mut().zip(&vm.guest_path) {
         *to = *from;
     }
-    let boot = Boot {
+    Ok(Boot {
         request: vm_abi::Request { op: 0, args: [0; 4], result: 0 },
         fault: vm_abi::Fault { vector: 0, error: 0, address: 0, rip: 0, rflags: 0, rsp: 0 },
         stdio_mode: streams.map(|s| s.0),
@@ -376,11 +303,13 @@ fn boot_block(vm: &Vm) -> Result<Vec<u8>, Failure> {
         program_path_len: vm.guest_path.len() as u64,
         program_path,
         random: random().map_err(at(Step::Load))?,
-    };
+    })
+}
+
+fn bytes_of(boot: &Boot) -> &[u8] {
     // SAFETY: `Boot` is repr(C) and every byte of it is a field (its size is the sum of its fields, asserted below), so
     // all bytes are initialised.
-    let bytes = unsafe { std::slice::from_raw_parts((&raw const boot).cast::<u8>(), size_of::<Boot>()) };
-    Ok(bytes.to_vec())
+    unsafe { std::slice::from_raw_parts((&raw const *boot).cast::<u8>(), size_of::<Boot>()) }
 }
 
 const _: () = assert!(size_of::<Boot>() == 6 * 8 + 6 * 8 + 3 * 4 + 3 + 1 + 9 * 8 + PATH_MAX + RANDOM_BYTES);

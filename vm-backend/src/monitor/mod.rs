@@ -1,6 +1,6 @@
 //! The monitor: the process that holds one virtual machine, from fork to exit.
 
-pub(crate) mod memory;
+mod memory;
 mod requests;
 mod vcpu;
 
@@ -77,7 +77,7 @@ pub(crate) fn run(vm: &Vm, report: &Report, stdio: Stdio<'_>, parent: Pid) -> Re
         use_kernel_apic(&fd);
     }
     phase(Phase::CreateVm);
-    let mut memory = Memory::reserve(vm)?;
+    let mut memory = Memory::new(vm);
     memory.register(vm, &fd, report)?;
     phase(Phase::Memory);
     let vcpu = fd.create_vcpu(0).map_err(|e| at(Step::CreateVcpu)(e.into()))?;

@@ -36,7 +36,7 @@ pub(super) fn serve(
     vcpu: &Vcpu,
     fd: &VmFd,
     vm: &Vm,
-    memory: &mut Memory,
+    memory: &mut Memory<'_>,
     report: &Report,
 ) -> Result<Next, Failure> {
     let read = |offset: usize| memory.guest.read_obj::<u64>(GuestAddress(BOOT_GPA + offset as u64));
@@ -96,7 +96,7 @@ pub(super) fn serve(
 }
 
 /// Copies the guest's counters of calls that it did not serve.
-fn keep_unserved(vm: &Vm, memory: &Memory, report: &Report) {
+fn keep_unserved(vm: &Vm, memory: &Memory<'_>, report: &Report) {
     let Some(gpa) =
         vm.layout.to_gpa(vm.template.header.unserved, 4 * UNSERVED_SLOTS as u64, memory.backed_end)
     else {
@@ -130,7 +130,7 @@ fn standard(stream: u64) -> Option<BorrowedFd<'static>> {
 }
 
 /// One read(2) or write(2) between a stream and guest memory, without a copy in between.
-fn transfer(vm: &Vm, memory: &Memory, stream: u64, va: u64, len: u64, out: bool) -> Answer {
+fn transfer(vm: &Vm, memory: &Memory<'_>, stream: u64, va: u64, len: u64, out: bool) -> Answer {
     let Some(mut fd) = standard(stream) else { return Err(libc::EBADF) };
     let len = len.min(MAX_TRANSFER);
     if len == 0 {
@@ -163,7 +163,7 @@ fn sleep(nanoseconds: u64) {
 }
 
 /// poll(2) on standard streams: `struct pollfd` in guest memory, descriptors 0 to 2.
-fn poll(vm: &Vm, memory: &Memory, va: u64, count: u64, timeout: u64) -> Answer {
+fn poll(vm: &Vm, memory: &Memory<'_>, va: u64, count: u64, timeout: u64) -> Answer {
     const STREAMS: u64 = 3;
     const SIZE: u64 = 8;
     if count > STREAMS {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use kvm_bindings::{Msrs, kvm_msr_entry, kvm_xcr, kvm_xcrs};
+use kvm_bindings::{kvm_xcr, kvm_xcrs};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use vm_abi::{Boot, CPU_VA, Fault, PAGE, port};
 use vm_memory::{Bytes, GuestAddress};
@@ -70,11 +70,7 @@ impl Vcpu {
             xcrs.xcrs[0] = kvm_xcr { xcr: 0, value, ..kvm_xcr::default() };
             fd.set_xcrs(&xcrs).map_err(failed)?;
         }
-        let entries =
-            regs::msrs().map(|(index, data)| kvm_msr_entry { index, data, ..kvm_msr_entry::default() });
-        let msrs = Msrs::from_entries(&entries)
-            .map_err(|_| at(Step::Registers)(io::ErrorKind::InvalidInput.into()))?;
-        if fd.set_msrs(&msrs).map_err(failed)? != entries.len() {
+        if fd.set_msrs(&vm.msrs).map_err(failed)? != vm.msrs.as_slice().len() {
             return Err(at(Step::Registers)(io::ErrorKind::InvalidInput.into()));
         }
         fd.set_regs(&regs::regs(vm.image.entry, vm.stack_start)).map_err(failed)?;
@@ -86,7 +82,7 @@ impl Vcpu {
         &mut self,
         vm_fd: &VmFd,
         vm: &Vm,
-        memory: &mut Memory,
+        memory: &mut Memory<'_>,
         report: &Report,
     ) -> Result<i32, Failure> {
         loop {
@@ -118,7 +114,7 @@ impl Vcpu {
 
     /// Sends the program from its exception, which it left the machine with in ring 0, to the guest's handler in ring 3:
     /// the CPU's state goes into the boot block, and the frame that the stub is about to return by is changed.
-    fn reflect(&mut self, vector: u16, vm: &Vm, memory: &Memory) -> Result<(), Failure> {
+    fn reflect(&mut self, vector: u16, vm: &Vm, memory: &Memory<'_>) -> Result<(), Failure> {
         let failed = |e: kvm_ioctls::Error| at(Step::Registers)(e.into());
         let broken = |cpu: &Self| cpu.failure(Step::UnexpectedExit, i32::from(vector));
         let mut registers = self.fd.get_regs().map_err(failed)?;
