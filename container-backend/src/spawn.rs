@@ -51,7 +51,7 @@ impl Prepared {
     /// # Errors
     ///
     /// As for [`Prepared::spawn`].
-    pub(crate) fn rehearse(&self) -> Result<(), SpawnError> {
+    pub fn rehearse(&self) -> Result<(), SpawnError> {
         self.start(Stdio::null(), Exec::DryRun, None).map(drop)
     }
 

@@ -52,7 +52,9 @@ impl Target for Container {
     fn network(&self) -> Result<(), SkipReason> {
         let config = Config::new(container_backend::Program::Path("/proc/self/exe".into()));
         let config = config.isolation(Isolation::container()).network(Network::Veth(pair(0)));
-        config.prepare().map(drop).map_err(|error| SkipReason(crate::error::chain(&error)))
+        let reason = |error: &dyn std::error::Error| SkipReason(crate::error::chain(error));
+        // Whether the kernel has such pairs shows only where one is made.
+        config.prepare().map_err(|error| reason(&error))?.rehearse().map_err(|error| reason(&error))
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {

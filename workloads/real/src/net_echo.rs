@@ -18,11 +18,11 @@ use workload_program::work::{Figure, PrepareError, Work, filled, iterate};
 pub const SERVER: &str = "NET_ECHO";
 
 /// Round trips of one iteration.
-const ROUND_TRIPS: u32 = 64;
+const ROUND_TRIPS: u32 = 16;
 /// One message, either way.
 const MESSAGE_BYTES: usize = 64;
 /// What is streamed there and back in one iteration.
-const STREAM_BYTES: usize = 512 << 10;
+const STREAM_BYTES: usize = 128 << 10;
 /// One write of it, one read.
 const PIECE_BYTES: usize = 16 << 10;
 /// Pieces that may be on their way: fewer than the sockets have room for, so that neither side waits for the other for ever.
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_server_that_goes_away_is_noticed() {
-        let (address, server) = answering(100_000);
+        let (address, server) = answering(50_000);
         assert_eq!(NetEcho::to(&address).unwrap().repeat(1), 0);
         server.join().unwrap();
     }
