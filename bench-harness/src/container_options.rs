@@ -1,4 +1,4 @@
-//! Options of `run` that are a container's; `microvm-linux` takes two of them, `--rootfs` and `--env`.
+//! Options of `run` that are a container's; `microvm-linux` takes `--rootfs` and `--env` of them, and has `--disk` to itself.
 //!
 //! They are known to the parser only when one of them is there (see [`crate::cli::parse`]): a plain start does not pay for them.
 
@@ -43,9 +43,13 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "LIST", value_parser = namespaces)]
     pub ns: Option<Isolation>,
     /// What is in the network namespace: none, loopback, veth or veth=INSIDE/BITS,OUTSIDE/BITS (a pair, one end of it
-    /// outside; needs root), or host (no network namespace)
+    /// outside; needs root), or host (no network namespace). Of microvm-linux: none, or tap (a card eth0 with an address in a
+    /// network of four; the host has the one before it on a TAP device; needs root)
     #[arg(long, value_name = "KIND", value_parser = network)]
     pub network: Option<Network>,
+    /// Give microvm-linux a disk whose contents are a file of the host, changes included unless :ro is said; can be repeated
+    #[arg(long, value_name = "FILE[:ro]", value_parser = disk)]
+    pub disk: Vec<Disk>,
     /// Network namespace for the outer end of --network veth, for example /run/netns/NAME [default: ours]
     #[arg(long, value_name = "PATH", requires = "network")]
     pub network_peer: Option<PathBuf>,
@@ -105,6 +109,17 @@ pub enum Network {
     Host,
     /// A namespace with this in it.
     Own(BackendNetwork),
+    /// No namespace, but a network card of a machine with a kernel of its own.
+    Tap,
+}
+
+/// `--disk`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The file that holds what is on it.
+    pub file: PathBuf,
+    /// Whether that stays as it is.
+    pub read_only: bool,
 }
 
 /// `--proc`.
@@ -119,10 +134,23 @@ pub enum Proc {
 impl ContainerOptions {
     /// Whether nothing is asked for that a machine with a kernel of its own does not have, too.
     #[must_use]
-    pub fn is_only_root_and_environment(&self) -> bool {
+    pub fn fits_a_machine(&self) -> bool {
         // Not all fields can be compared; what they print can, also that of fields to come.
-        let rest = Self { rootfs: None, env: Vec::new(), ..self.clone() };
+        let mut rest = Self { rootfs: None, env: Vec::new(), disk: Vec::new(), ..self.clone() };
+        if matches!(rest.network, Some(Network::Tap | Network::Own(BackendNetwork::None))) {
+            rest.network = None;
+        }
         format!("{rest:?}") == format!("{:?}", Self::default())
+    }
+
+    /// Which option a container does not have, and what it has instead.
+    #[must_use]
+    pub fn of_machines_alone(&self) -> Option<&'static str> {
+        if !self.disk.is_empty() {
+            return Some("--disk is for microvm-linux; --bind lets a container see a file or folder");
+        }
+        (self.network == Some(Network::Tap))
+            .then_some("--network tap is for microvm-linux; a container has none, loopback, veth or host")
     }
 
     /// Adds the bounds that control groups enforce.
@@ -224,7 +252,7 @@ impl ContainerOptions {
                 return Err(LaunchError::Unsupported("--network-peer is for --network veth".into()));
             }
             (Some(Network::Own(network)), None) => config.network(network.clone()),
-            (None | Some(Network::Host), None) => config,
+            (None | Some(Network::Host | Network::Tap), None) => config,
         };
         config = config.init(self.init).die_with_caller(!self.detach);
         if let Some(maps) = self.id_maps {
@@ -275,8 +303,17 @@ fn network(text: &str) -> Result<Network, String> {
         ("loopback", _) => Ok(Network::Own(BackendNetwork::Loopback)),
         ("veth", _) => Ok(Network::Own(BackendNetwork::Veth(Veth::new()))),
         ("host", _) => Ok(Network::Host),
-        _ => Err("must be none, loopback, veth, veth=INSIDE/BITS,OUTSIDE/BITS or host".into()),
+        ("tap", _) => Ok(Network::Tap),
+        _ => Err("must be none, loopback, veth, veth=INSIDE/BITS,OUTSIDE/BITS, host or tap".into()),
     }
+}
+
+fn disk(text: &str) -> Result<Disk, String> {
+    let (file, read_only) = text.strip_suffix(":ro").map_or((text, false), |file| (file, true));
+    if file.is_empty() {
+        return Err("FILE or FILE:ro is needed".into());
+    }
+    Ok(Disk { file: file.into(), read_only })
 }
 
 fn id_maps(text: &str) -> Result<IdMaps, String> {

@@ -504,3 +504,24 @@ fn a_host_without_the_memory_for_density_is_told_before_anything_is_started() {
     assert!(!out.exists(), "no recording of nothing");
     bench(["compare", "--density", "9"]).expect_code(2).expect_said(&["--experiments density"]);
 }
+
+#[test]
+fn the_memory_of_a_virtual_machine_is_also_told_in_two_parts() {
+    if !targets().contains(&"microvm") {
+        return;
+    }
+    let options = ["--targets", "microvm", "--experiments", "memory"];
+    let (ran, _, samples) = compare_with(program(), &options, &["hang"]);
+    let ran = ran.expect_code(0);
+    let of = |target: &str, metric: &str| {
+        let own = samples.iter().filter(|row| row.target == target && row.metric == metric);
+        own.filter_map(|row| row.value).next()
+    };
+    let (guest, monitor) = (of("microvm", "guest_ram_bytes"), of("microvm", "monitor_bytes"));
+    let (Some(guest), Some(monitor), Some(rss)) = (guest, monitor, of("microvm", "rss_bytes")) else {
+        panic!("{guest:?} {monitor:?}: {ran:?}");
+    };
+    assert!(guest > 0.0 && monitor > 0.0 && guest + monitor <= rss, "{guest} {monitor} of {rss}");
+    assert_eq!((of("native", "guest_ram_bytes"), of("native", "monitor_bytes")), (None, None));
+    assert!(ran.stdout.contains("guest RAM touched at ready"), "{}", ran.stdout);
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bench_harness::target::{TargetKind, target};
 use common::{bench, command, compile, program, run_in, targets};
 
 #[test]
@@ -214,6 +215,56 @@ fn every_spelling_of_the_options_is_understood() {
     bench(["run", "--target", "native", "--target", "container", "--", path]).expect_code(125);
     bench(["run", "--target", "native"]).expect_code(125);
     bench(["run", "--", path]).expect_code(125).expect_said(&["--target"]);
+}
+
+#[test]
+fn disks_and_a_card_are_for_the_machine_with_a_kernel_and_others_say_what_they_have_instead() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("a plain path");
+    let refused = |target: &str, options: &[&str], said: &str| {
+        run_in(target, options, program(), &["exit", "0"]).expect_code(125).expect_said(&[said]);
+    };
+    refused("container", &["--disk", path], "--bind");
+    refused("container", &["--network", "tap"], "veth");
+    for target in ["native", "microvm"] {
+        refused(target, &["--disk", path], "--disk");
+        refused(target, &["--network", "tap"], "--network");
+    }
+    refused("microvm-linux", &["--network", "veth"], "--network none or tap");
+    refused("microvm-linux", &["--network", "cable"], "host or tap");
+    refused("microvm-linux", &["--disk", ":ro"], "FILE:ro");
+    refused("microvm-linux", &["--disk", "/nowhere/disk:ro"], "/nowhere/disk");
+    refused("microvm-linux", &["--disk", "/dev/null"], "not a regular file");
+    refused(
+        "microvm-linux",
+        &["--disk", path, "--network", "tap", "--hostname", "x"],
+        "does not have the options",
+    );
+}
+
+#[test]
+fn a_machine_with_a_kernel_has_the_disks_and_the_card_that_it_was_given() {
+    if !targets().contains(&"microvm-linux") {
+        return;
+    }
+    let written = tempfile::NamedTempFile::new().expect("a temporary file");
+    let kept = tempfile::NamedTempFile::new().expect("a temporary file");
+    for (file, size) in [(&written, 1 << 20), (&kept, 2 << 20)] {
+        file.as_file().set_len(size).expect("a hole");
+    }
+    let read_only = format!("{}:ro", kept.path().display());
+    let writable = written.path().to_str().expect("a plain path");
+    let disks = ["--disk", writable, "--disk", &read_only];
+    let ran = run_in("microvm-linux", &disks, program(), &["disks"]).expect_code(0);
+    assert_eq!(ran.stdout, "vda 1024 KiB\nvdb 2048 KiB\n");
+    let ran = run_in("microvm-linux", &[], program(), &["cards"]).expect_code(0);
+    assert_eq!(ran.stdout, "");
+    if let Err(reason) = target(TargetKind::MicrovmLinux).network() {
+        println!("skipped: a network card: {reason}");
+        return;
+    }
+    let ran = run_in("microvm-linux", &["--network", "tap"], program(), &["cards"]).expect_code(0);
+    assert_eq!(ran.stdout, "eth0\n");
 }
 
 #[test]

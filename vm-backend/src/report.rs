@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -17,6 +18,9 @@ pub const PHASES: [&str; 7] = ["monitor", "open", "create_vm", "memory", "vcpu",
 
 /// Most phases that a kind of machine has.
 const MAX_PHASES: usize = 12;
+
+/// Most stretches of guest memory that are told of: below and above the hole for devices.
+const MAX_MEMORY: usize = 2;
 
 /// Steps at which the monitor can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +185,8 @@ pub(crate) struct Page {
     detail: AtomicI32,
     slots: AtomicU32,
     unserved: [AtomicU32; UNSERVED_SLOTS],
+    /// Start and length in the monitor's address space; a length of 0 is none.
+    memory: [[AtomicU64; 2]; MAX_MEMORY],
 }
 
 const _: () = assert!(size_of::<Page>() <= 4096);
@@ -274,6 +280,21 @@ impl Report {
     pub fn slot_added(&self) {
         let slots = &self.page().slots;
         slots.store(slots.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// The guest's memory is here, in the monitor's address space.
+    pub fn memory_at(&self, host: *const u8, len: u64) {
+        if let Some([start, length]) = self.page().memory.iter().find(|[_, length]| length.load(Relaxed) == 0)
+        {
+            start.store(host as u64, Relaxed);
+            length.store(len, Relaxed);
+        }
+    }
+
+    /// Where the guest's memory is in the monitor's address space.
+    pub fn memory(&self) -> Vec<Range<u64>> {
+        let known = self.page().memory.iter().map(|pair| pair.each_ref().map(|number| number.load(Relaxed)));
+        known.filter(|[_, len]| *len != 0).map(|[start, len]| start..start.saturating_add(len)).collect()
     }
 
     /// The phases that ended so far.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -319,6 +320,12 @@ impl Monitor {
     /// with the first byte that arrives.
     pub fn timeline(&self) -> Vec<(&'static str, u64)> {
         self.report.timeline()
+    }
+
+    /// Where the guest's memory is in the address space of the monitor, which is how to tell it from the monitor's own in
+    /// `/proc/PID/smaps`. Empty until the monitor has mapped it.
+    pub fn guest_memory(&self) -> Vec<Range<u64>> {
+        self.report.memory()
     }
 
     /// Exits so far.

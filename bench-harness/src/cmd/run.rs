@@ -15,7 +15,9 @@ use serde::Serialize;
 use super::complain;
 use crate::cli::RunArgs;
 use crate::clock::now_ns;
+use crate::container_options::{ContainerOptions, Network};
 use crate::error::{HarnessError, SIGNALED, TIMED_OUT};
+use crate::target::microvm_linux::Options;
 use crate::target::{self, End, Launch, Program, Stdio, TargetKind};
 use crate::{memory_size, program, signals};
 
@@ -29,17 +31,8 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         (None, TargetKind::Microvm | TargetKind::MicrovmLinux) => Some(memory_size::DEFAULT_MIB),
         (None, _) => None,
     };
-    let refused = match (&args.container, args.target) {
-        (None, _) | (_, TargetKind::Container) => false,
-        (Some(options), TargetKind::MicrovmLinux) => !options.is_only_root_and_environment(),
-        (Some(_), _) => true,
-    };
-    if refused {
-        let target = args.target.name();
-        let but = if args.target == TargetKind::MicrovmLinux { ", but for --rootfs and --env" } else { "" };
-        return Err(HarnessError::Usage(format!(
-            "{target} does not have the options of the target container{but}"
-        )));
+    if let Some(options) = &args.container {
+        fits(options, args.target)?;
     }
     let inside = args.container.as_ref().is_some_and(|options| options.rootfs.is_some());
     let path = match args.program.first() {
@@ -64,8 +57,7 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
     signals::kill_child_on_interrupt().map_err(HarnessError::Signals)?;
     let failed = |source| HarnessError::Launch { target: args.target.name(), source };
 
-    let prepared =
-        target::with_kernel(args.target, args.guest.target(args.console)).prepare(&launch).map_err(failed)?;
+    let prepared = target::with_kernel(args.target, machine(args)).prepare(&launch).map_err(failed)?;
     if let Some(limitation) = prepared.limitation() {
         complain(&format!("warning: {limitation}"));
     }
@@ -99,6 +91,46 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         complain(note);
     }
     Ok(end.status.code())
+}
+
+/// Whether the target has these options, and what they name is there.
+fn fits(options: &ContainerOptions, target: TargetKind) -> Result<(), HarnessError> {
+    let usage = |text: String| Err(HarnessError::Usage(text));
+    match (target, options.of_machines_alone()) {
+        (TargetKind::Container, Some(why)) => return usage(why.to_owned()),
+        (TargetKind::Container, None) => {}
+        (TargetKind::MicrovmLinux, _) if options.fits_a_machine() => {}
+        (TargetKind::MicrovmLinux, _) => {
+            return usage(format!(
+                "{target} does not have the options of the target container, but for --rootfs, --env, --disk, and \
+                 --network none or tap"
+            ));
+        }
+        _ => {
+            return usage(format!(
+                "{target} does not have the options of the target container, nor --disk or --network"
+            ));
+        }
+    }
+    for disk in &options.disk {
+        let meta = fs::metadata(&disk.file);
+        let meta =
+            meta.map_err(|source| HarnessError::File { action: "read", path: disk.file.clone(), source })?;
+        if !meta.is_file() {
+            return usage(format!("--disk {}: it is not a regular file", disk.file.display()));
+        }
+    }
+    Ok(())
+}
+
+/// The machine of microvm-linux.
+fn machine(args: &RunArgs) -> Options {
+    let mut options = args.guest.target(args.console);
+    if let Some(given) = &args.container {
+        options.disks = given.disk.iter().map(|disk| (disk.file.clone(), disk.read_only)).collect();
+        options.network = given.network == Some(Network::Tap);
+    }
+    options
 }
 
 /// A program that whoever started us has open and handed on as `/proc/self/fd/N`. It may be one without a name, in memory,

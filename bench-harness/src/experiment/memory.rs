@@ -97,11 +97,26 @@ fn single(
         ],
         Err(why) => vec![place.failed(metric::PSS, "bytes", why)],
     };
+    rows.extend(machine(&running, place));
     if let Some(charged) = running.instance.cgroup_bytes() {
         rows.push(place.row(metric::CGROUP, "bytes", 0, value(charged)));
     }
     finish(running);
     Ok(rows)
+}
+
+/// A virtual machine in two parts: what its guest has touched, and the monitor. None of other instances.
+fn machine(running: &Running, place: &Place) -> Vec<Sample> {
+    let guest = running.instance.guest_memory();
+    let monitor = running.instance.pids().first().copied().filter(|_| !guest.is_empty());
+    match monitor.map(|pid| procfs::machine(pid, &guest)) {
+        None => Vec::new(),
+        Some(Ok(machine)) => vec![
+            place.row(metric::GUEST_RAM, "bytes", 0, value(machine.guest)),
+            place.row(metric::MONITOR, "bytes", 0, value(machine.own)),
+        ],
+        Some(Err(why)) => vec![place.failed(metric::MONITOR, "bytes", why)],
+    }
 }
 
 /// Memory of the host after each of a number of starts, all instances running.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 
 /// Sums over processes, by `smaps_rollup` (Documentation/filesystems/proc.rst).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +41,43 @@ pub(super) fn resident(pids: &[i32]) -> Result<Resident, String> {
         sum.uss += fields.get("Private_Hugetlb").copied().unwrap_or(0);
     }
     Ok(sum)
+}
+
+/// A virtual machine's monitor, with the memory of its guest told from its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// Resident pages of the guest's memory.
+    pub guest: u64,
+    /// Proportional set size of all the rest.
+    pub own: u64,
+}
+
+/// The memory of the process `pid`, whose guest's memory lies in `guest`, by `smaps`.
+pub(super) fn machine(pid: i32, guest: &[Range<u64>]) -> Result<Machine, String> {
+    let file = format!("/proc/{pid}/smaps");
+    let text = fs::read_to_string(&file).map_err(|error| format!("cannot read {file}: {error}"))?;
+    machine_of(&text, guest).ok_or_else(|| format!("{file} is not what it should be"))
+}
+
+/// The same of the file's text. A mapping's first line begins with its range, and the fields are below.
+fn machine_of(smaps: &str, guest: &[Range<u64>]) -> Option<Machine> {
+    let range = |line: &str| {
+        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+        Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
+    };
+    let kib = |rest: &str| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10);
+    let mut machine = Machine::default();
+    let mut is_guest = None;
+    for line in smaps.lines() {
+        if let Some(found) = range(line) {
+            is_guest = Some(guest.iter().any(|part| part.start < found.end && found.start < part.end));
+        } else if let Some(rest) = line.strip_prefix("Rss:") {
+            machine.guest += if is_guest? { kib(rest)? } else { 0 };
+        } else if let Some(rest) = line.strip_prefix("Pss:") {
+            machine.own += if is_guest? { 0 } else { kib(rest)? };
+        }
+    }
+    is_guest.map(|_| machine)
 }
 
 /// Memory of the host.
@@ -170,6 +208,18 @@ mod tests {
         assert!(peak_resident(pid).unwrap() > 1 << 20 && available().unwrap() > 0);
         assert!(cpu_ns(pid).is_some());
         assert_eq!((peak_resident(i32::MAX), cpu_ns(i32::MAX), children(i32::MAX)), (None, None, None));
+    }
+
+    #[test]
+    fn the_memory_of_a_guest_is_told_from_its_monitors() {
+        let smaps = "5500-5600 r--p 00000000 fe:00 7   /bin/bench-harness\nRss:  8 kB\nPss:  2 kB\nPss_Dirty:  1 kB\n\
+                     7000-8000 rw-p 00000000 00:01 9   /memfd:linux-image (deleted)\nSize: 4 kB\nRss: 4 kB\nPss: 1 kB\n\
+                     8000-b000 rw-p 00000000 00:00 0 \nRss:  12 kB\nPss:  12 kB\n\
+                     ffffffff000-ffffffff100 rw-p 00000000 00:00 0 [stack]\nRss: 16 kB\nPss: 16 kB\n";
+        // A guest's memory may end within a mapping: the rest of that is never touched.
+        let machine = machine_of(smaps, &[0x7000..0xa000, 0xc000..0xd000]);
+        assert_eq!(machine, Some(Machine { guest: 16 << 10, own: 18 << 10 }));
+        assert_eq!((machine_of("", &[]), machine_of("Rss: 4 kB\n", &[])), (None, None));
     }
 
     #[test]

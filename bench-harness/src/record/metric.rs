@@ -16,6 +16,10 @@ pub const USS: &str = "uss_bytes";
 pub const RSS: &str = "rss_bytes";
 /// Memory charged to an instance's cgroup.
 pub const CGROUP: &str = "cgroup_bytes";
+/// What a guest has touched of the memory of its machine, resident on the host.
+pub const GUEST_RAM: &str = "guest_ram_bytes";
+/// The rest of a machine's monitor: the proportional set size of everything but the guest's memory.
+pub const MONITOR: &str = "monitor_bytes";
 /// Memory of the host in use while `iteration` instances run (0: none yet): the points of one curve a block.
 ///
 /// The points are the observations; [`MARGINAL`] is computed from them.

@@ -66,7 +66,11 @@ pub(super) fn tables(rows: &[SummaryRow]) -> Vec<Table> {
         "layer",
         layers,
     );
-    let machines = table("What differs between virtual machines, over the smallest", "machine", machines);
+    let machines = table(
+        "What size, kernel and devices of a virtual machine cost, over the plainest of each",
+        "machine",
+        machines,
+    );
     layers.into_iter().chain(machines).collect()
 }
 

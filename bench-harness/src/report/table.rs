@@ -41,7 +41,13 @@ pub fn of_experiment(rows: &[SummaryRow], experiment: &str) -> Vec<Table> {
                 std::iter::once(startup((workload, own))).chain(together)
             })
             .collect(),
-        "memory" => by_workload(rows, experiment).into_iter().map(memory).collect(),
+        "memory" => by_workload(rows, experiment)
+            .into_iter()
+            .flat_map(|(workload, own)| {
+                let machines = machines(workload, &own);
+                std::iter::once(memory((workload, own))).chain(machines)
+            })
+            .collect(),
         "overhead" => overhead(rows).into_iter().collect(),
         LADDER => super::ladder::tables(rows),
         DENSITY => by_workload(rows, experiment).into_iter().flat_map(density).collect(),
@@ -157,6 +163,23 @@ fn memory((workload, rows): (&str, Vec<&SummaryRow>)) -> Table {
         names: 1,
         rows: targets.iter().map(line).collect(),
     }
+}
+
+/// A virtual machine's memory in its parts; none where there was no such machine.
+fn machines(workload: &str, rows: &[&SummaryRow]) -> Option<Table> {
+    let measured = |name| rows.iter().filter(move |row| row.metric == name && row.median.is_some());
+    let targets =
+        distinct(measured(metric::GUEST_RAM).chain(measured(metric::MONITOR)).map(|row| row.target.as_str()));
+    let line = |target: &&str| {
+        let shown = |name| find(rows, target, name).map_or_else(|| ABSENT.into(), median_and_interval);
+        vec![(*target).to_owned(), shown(metric::GUEST_RAM), shown(metric::MONITOR)]
+    };
+    (!targets.is_empty()).then(|| Table {
+        title: format!("Of that in a virtual machine ({workload})"),
+        head: head(&["target", "guest RAM touched at ready [95 %]", "monitor beyond guest RAM, PSS [95 %]"]),
+        names: 1,
+        rows: targets.iter().map(line).collect(),
+    })
 }
 
 /// What one more of many idle instances costs by each book, and what two share.

@@ -1,6 +1,7 @@
 //! The KVM virtual machine targets, over vm-backend.
 
 use std::ffi::{OsStr, OsString};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -146,6 +147,10 @@ impl Instance for VmInstance {
 
     fn pids(&self) -> Vec<i32> {
         vec![self.monitor.pid()]
+    }
+
+    fn guest_memory(&self) -> Vec<Range<u64>> {
+        self.monitor.guest_memory()
     }
 
     fn cgroup_bytes(&self) -> Option<u64> {

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -108,6 +109,13 @@ pub enum LaunchError {
     Echo {
         /// What it cannot do.
         step: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk of a machine that is measured with one.
+    #[error("a disk cannot be made in memory")]
+    Disk {
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -284,6 +292,11 @@ pub trait Instance {
 
     /// All processes that exist on the host because of this instance.
     fn pids(&self) -> Vec<i32>;
+
+    /// Where the memory of a guest is in the address space of the first of [`Instance::pids`]; nowhere, where there is no guest.
+    fn guest_memory(&self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
 
     /// Memory charged to the instance's own cgroup, where it has one.
     fn cgroup_bytes(&self) -> Option<u64>;

@@ -4,10 +4,14 @@
 //! whole in turn. Those of the virtual machines vary size, processors and kernel. They are no targets of `--targets`: the
 //! experiment `ladder` makes them.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use container_backend::Isolation;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use workloads::Capabilities;
 
 use super::{
@@ -35,7 +39,7 @@ pub enum Compared {
 enum How {
     Process { isolation: Isolation, limited: bool },
     Microvm { mem_mib: u64 },
-    Linux { mem_mib: u64, options: microvm_linux::Options },
+    Linux { mem_mib: u64, options: microvm_linux::Options, disk: bool },
 }
 
 /// A target that differs from another one in one thing.
@@ -62,7 +66,7 @@ const KERNELS: [(&str, &str); 2] = [("small-kernel", "small/vmlinux"), ("stock-k
 pub fn all(linux: &microvm_linux::Options) -> Vec<Rung> {
     let mut rungs = containers();
     rungs.extend(sizes("microvm", &SIZES_MIB, |mem_mib| How::Microvm { mem_mib }));
-    let with = |options: microvm_linux::Options, mem_mib| How::Linux { mem_mib, options };
+    let with = |options: microvm_linux::Options, mem_mib| How::Linux { mem_mib, options, disk: false };
     rungs.extend(sizes("microvm-linux", &LINUX_SIZES_MIB, |mem_mib| with(linux.clone(), mem_mib)));
     let base = |names: &str| Some(format!("microvm-linux:{names}"));
     let vcpus = VCPUS.map(|vcpus| {
@@ -76,6 +80,14 @@ pub fn all(linux: &microvm_linux::Options) -> Vec<Rung> {
         (name.to_owned(), microvm_linux::Options { kernel: Some(kernel), ..linux.clone() })
     });
     rungs.extend(chained("microvm-linux", kernels, base("small-kernel")));
+    let card = microvm_linux::Options { network: true, ..linux.clone() };
+    for (name, options, disk) in [("with-block", linux.clone(), true), ("with-net", card, false)] {
+        rungs.push(Rung {
+            name: format!("microvm-linux:{name}"),
+            compared: base("1cpu").map_or(Compared::Alone, Compared::Over),
+            how: How::Linux { mem_mib: memory_size::DEFAULT_MIB, options, disk },
+        });
+    }
     rungs
 }
 
@@ -142,9 +154,29 @@ fn chained<const N: usize>(
         let name = format!("{target}:{name}");
         let over = base.clone().filter(|base| *base != name);
         let compared = over.map_or(Compared::Alone, Compared::Over);
-        Rung { name, compared, how: How::Linux { mem_mib: memory_size::DEFAULT_MIB, options } }
+        Rung { name, compared, how: How::Linux { mem_mib: memory_size::DEFAULT_MIB, options, disk: false } }
     };
     options.into_iter().map(rung).collect()
+}
+
+/// Size of the disk of a rung: as much as a small file system needs.
+const DISK_BYTES: u64 = 16 << 20;
+
+/// A file without a name, and gone with its last descriptor.
+struct BlankDisk(OwnedFd);
+
+impl BlankDisk {
+    /// A name by which this process can open it.
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+}
+
+/// A disk on which nothing was ever written.
+fn blank_disk() -> io::Result<BlankDisk> {
+    let file = File::from(memfd_create(c"disk", MFdFlags::MFD_CLOEXEC)?);
+    file.set_len(DISK_BYTES)?;
+    Ok(BlankDisk(file.into()))
 }
 
 impl Rung {
@@ -186,7 +218,11 @@ impl Target for Rung {
             }
             How::Microvm { .. } => Microvm.probe(),
             How::Linux { options, .. } => {
-                MicrovmLinux(options.clone()).probe()?;
+                let target = MicrovmLinux(options.clone());
+                target.probe()?;
+                if options.network {
+                    target.network()?;
+                }
                 match options.kernel.as_ref().filter(|kernel| !kernel.is_file()) {
                     Some(kernel) => Err(SkipReason(format!("there is no kernel {}", kernel.display()))),
                     None => Ok(()),
@@ -209,7 +245,14 @@ impl Target for Rung {
         match &self.how {
             How::Process { isolation, limited } => container::layered(&launch, *isolation, *limited),
             How::Microvm { .. } => Microvm.prepare(&launch),
-            How::Linux { options, .. } => MicrovmLinux(options.clone()).prepare(&launch),
+            How::Linux { options, disk: false, .. } => MicrovmLinux(options.clone()).prepare(&launch),
+            How::Linux { options, disk: true, .. } => {
+                let mut options = options.clone();
+                let image = blank_disk().map_err(|source| LaunchError::Disk { source })?;
+                options.disks.push((image.path(), false));
+                // What is prepared has it open.
+                MicrovmLinux(options).prepare(&launch)
+            }
         }
     }
 }
@@ -244,6 +287,31 @@ mod tests {
         );
         let left_out = rungs.iter().filter(|rung| matches!(rung.compared, Compared::Without(_)));
         assert_eq!(left_out.count(), Isolation::container().layers().count());
+    }
+
+    #[test]
+    fn block_and_net_are_added_one_at_a_time_to_the_same_machine() {
+        let rungs = all(&microvm_linux::Options::default());
+        let of = |name: &str| rungs.iter().find(|rung| rung.name == name).expect("a rung of that name");
+        let devices = |name: &str| match &of(name).how {
+            How::Linux { mem_mib, options, disk } => (*mem_mib, options.network, *disk),
+            other => panic!("{other:?}"),
+        };
+        let mib = memory_size::DEFAULT_MIB;
+        assert_eq!(devices("microvm-linux:1cpu"), (mib, false, false));
+        assert_eq!(devices("microvm-linux:with-block"), (mib, false, true));
+        assert_eq!(devices("microvm-linux:with-net"), (mib, true, false));
+        for name in ["microvm-linux:with-block", "microvm-linux:with-net"] {
+            assert_eq!(of(name).compared, Compared::Over("microvm-linux:1cpu".into()));
+        }
+    }
+
+    #[test]
+    fn a_blank_disk_can_be_opened_by_its_path_as_long_as_it_is_there() {
+        let disk = blank_disk().unwrap();
+        let path = disk.path();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        assert!(file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == DISK_BYTES));
     }
 
     #[test]

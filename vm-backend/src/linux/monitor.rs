@@ -67,6 +67,9 @@ pub(super) fn run(
     for (slot, (gpa, size, host)) in (0u32..).zip(&regions) {
         add_slot(&fd, slot, *gpa, *size, *host, report)?;
     }
+    for (_, size, host) in regions.iter().filter(|(gpa, ..)| *gpa != MAILBOX_GPA) {
+        report.memory_at(*host, *size);
+    }
     phase(Phase::Memory);
     let memory = accessible(&regions)?;
     let low = regions.first().map_or(ptr::null_mut(), |(_, _, host)| *host);
