@@ -59,7 +59,7 @@ impl<'v> Memory<'v> {
 
     /// Registers what is backed from the start.
     pub fn register(&mut self, vm: &Vm, fd: &VmFd, report: &Report) -> Result<(), Failure> {
-        report.memory_at(self.base, vm.layout.memory);
+        report.memory_at(self.space.place(0), vm.layout.memory);
         let first = vm.layout.window_to_gpa(vm.layout.first_backed);
         self.add_slot(fd, report, 0, first, self.space.place(0) as u64, 0)
     }
