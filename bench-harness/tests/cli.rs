@@ -124,6 +124,7 @@ fn doctor_says_of_every_target_whether_it_can_run() {
     for name in ["native", "container", "microvm", "microvm-linux", "KVM", "Disturbs measurements"] {
         assert!(ran.stdout.contains(name), "{name} is missing: {}", ran.stdout);
     }
+    assert!(ran.stdout.contains("Rootless containers\n  users "), "{}", ran.stdout);
     let ran = bench(["doctor", "--json"]).expect_code(0);
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).expect("one JSON object");
     let targets = json["targets"].as_array().expect("a list of targets");

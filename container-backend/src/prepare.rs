@@ -176,7 +176,7 @@ impl Prepared {
         let (groups, limits_unavailable) = if config.limits.is_none() {
             (None, None)
         } else {
-            match GroupPlan::new(&config.limits)? {
+            match GroupPlan::new(&config.limits, config.start_soon)? {
                 Ok(plan) => (Some(plan), None),
                 Err(reason) => (None, Some(reason)),
             }

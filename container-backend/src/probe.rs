@@ -5,6 +5,7 @@ use std::fmt;
 use crate::cgroup::{GroupPlan, Hierarchies, Kind};
 use crate::config::{Config, Limits, Program};
 use crate::error::SpawnError;
+use crate::idmap::{IdMaps, Ranges};
 use crate::isolation::{Isolation, Layer};
 
 /// Whether the host lets the caller have something.
@@ -65,6 +66,9 @@ pub struct Host {
     pub cgroups: Kind,
     /// A limit of each kind by itself: `memory`, `cpu`, `pids`.
     pub limits: Vec<(&'static str, Permission)>,
+    /// The users that there are in a user namespace with ranges of them (`inside outside how-many`, and so on), as newuidmap(1) has
+    /// mapped them for a rehearsal; else why there is the caller alone.
+    pub id_ranges: Result<String, String>,
 }
 
 /// Finds out what the host permits, by starting children that end before they execute anything, and by making control
@@ -86,16 +90,30 @@ pub fn probe() -> Host {
         layers: Layer::ALL.into_iter().map(alone).collect(),
         cgroups: Hierarchies::find().map_or(Kind::None, |found| found.kind()),
         limits: limits.into_iter().map(|(name, limits)| (name, limit(&limits))).collect(),
+        id_ranges: id_ranges(),
+    }
+}
+
+fn id_ranges() -> Result<String, String> {
+    let ranges = Ranges::find()?;
+    let isolation = Isolation::none().with(Layer::User);
+    match rehearse_with(isolation, |config| config.id_maps(IdMaps::Ranges)) {
+        Permission::Granted => Ok(ranges.users()),
+        Permission::Refused(reason) => Err(reason),
     }
 }
 
 /// A start without its exec. What would be executed is not looked at, so any program that exists will do.
 fn rehearse(isolation: Isolation) -> Permission {
+    rehearse_with(isolation, |config| config)
+}
+
+fn rehearse_with(isolation: Isolation, configure: impl FnOnce(Config) -> Config) -> Permission {
     let program = match std::fs::File::open("/proc/self/exe") {
         Ok(file) => Program::sealed(file.into()),
         Err(error) => return Permission::from_error(&error),
     };
-    let prepared = match Config::new(program).isolation(isolation).prepare() {
+    let prepared = match configure(Config::new(program).isolation(isolation)).prepare() {
         Ok(prepared) => prepared,
         Err(error) => return Permission::from_error(&error),
     };
@@ -122,7 +140,7 @@ fn refusal(error: &SpawnError, isolation: Isolation) -> Permission {
 }
 
 fn limit(limits: &Limits) -> Permission {
-    match GroupPlan::new(limits) {
+    match GroupPlan::new(limits, false) {
         Ok(Ok(_)) => Permission::Granted,
         Ok(Err(reason)) => Permission::Refused(reason),
         Err(error) => Permission::from_error(&error),

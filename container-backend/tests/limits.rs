@@ -170,7 +170,8 @@ fn limits_that_make_no_sense_are_refused() {
 
 #[test]
 fn which_limit_was_met_is_told_apart() {
-    let limits = Limits::none().memory_bytes(16 << 20).pids(8).cpu_millis(200);
+    // Less of a CPU than a busy machine leaves to anyone.
+    let limits = Limits::none().memory_bytes(16 << 20).pids(8).cpu_millis(50);
     let met = |act: &[&str]| {
         let prepared = limited(container(act), limits)?;
         let usage = run_prepared(&prepared).exit.usage.expect("it was asked for");
@@ -181,7 +182,7 @@ fn which_limit_was_met_is_told_apart() {
         (&["ready"][..], [false, false, false]),
         (&["hog", "64"], [true, false, false]),
         (&["forks", "100"], [false, true, false]),
-        (&["burn", "500"], [false, false, true]),
+        (&["burn", "150"], [false, false, true]),
     ] {
         let Some(met) = met(act) else { return };
         // A kernel that does not count one of them says nothing about it; the CPU may hold anyone back on a busy machine.
@@ -258,4 +259,36 @@ fn memory_and_swap_are_read_back_where_the_host_counts_them() {
     assert!([1 << 20, 17 << 20].contains(&swap.trim().parse::<u64>().expect("a number")), "{swap}");
     let usage = process.usage().expect("it has a group");
     assert!(usage.swap_bytes.is_none_or(|bytes| bytes <= 1 << 20), "{usage:?}");
+}
+
+#[test]
+fn a_start_that_follows_at_once_has_the_group_that_was_tried_and_nothing_is_left_of_it() {
+    let scenario = "a_start_that_follows_at_once_has_the_group_that_was_tried_and_nothing_is_left_of_it";
+    if !alone(scenario) {
+        return;
+    }
+    let pid = std::process::id();
+    let config = container(&["ready"]).map(|config| config.start_soon(true));
+    let Some(prepared) = limited(config.clone(), MEMORY) else { return };
+    let mut tried = groups_of(pid);
+    assert!(!tried.is_empty());
+    let start = || prepared.spawn(Stdio::null()).expect("it starts");
+    let (mut first, mut second) = (start(), start());
+    let mut its_own = first.cgroup_paths();
+    for paths in [&mut tried, &mut its_own] {
+        paths.sort();
+    }
+    assert_eq!(its_own, tried);
+    assert!(second.cgroup_paths().iter().all(|path| !tried.contains(path)));
+    for process in [&mut first, &mut second] {
+        process.wait(Some(PATIENCE)).expect("it can be waited for").expect("it ends");
+    }
+    assert!(groups_of(pid).is_empty());
+    let never_started = limited(config, MEMORY).expect("as above");
+    assert!(!groups_of(pid).is_empty());
+    drop((prepared, never_started));
+    assert!(groups_of(pid).is_empty());
+    let children =
+        std::fs::read_to_string(format!("/proc/self/task/{pid}/children")).expect("/proc is there");
+    assert_eq!(children, "", "the janitor has ended");
 }

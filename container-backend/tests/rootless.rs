@@ -163,6 +163,7 @@ fn the_ranges_that_a_user_has_are_mapped_by_newuidmap() {
     let map: Vec<_> = run_prepared(&prepared).stdout.split_whitespace().map(str::to_owned).collect();
     if map == ["0", "65534", "1", "1", "300000", "1000", "1001", "400000", "10"] {
         assert!(prepared.id_maps().is_some_and(|maps| maps.contains("300000")), "{:?}", prepared.id_maps());
+        assert_eq!(probe().id_ranges, Ok("0 65534 1, 1 300000 1000, 1001 400000 10".to_owned()));
     } else {
         // Not this scenario's lines: it was started by an ordinary user of this host.
         assert!(map.len() >= 6, "{map:?}");
@@ -189,6 +190,7 @@ fn without_ranges_the_caller_is_alone_and_it_is_said_why() {
         return;
     };
     assert!(reason.contains("nobody nothing") || reason.contains("not installed"), "{reason}");
+    assert_eq!(probe().id_ranges, Err(reason.clone()));
     let root = tempfile::tempdir().expect("a folder");
     std::fs::copy(actor().expect("compiled"), root.path().join("actor")).expect("copied");
     let given = Config::new(Program::inside("/actor")).args(["show", "/proc/self/uid_map"]);

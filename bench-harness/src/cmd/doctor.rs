@@ -13,6 +13,7 @@ use crate::target::{self, TargetKind};
 struct Findings {
     targets: Vec<TargetFinding>,
     kvm: KvmFinding,
+    id_maps: IdMapsFinding,
     disturbances: Vec<Disturbance>,
     host: Host,
 }
@@ -36,6 +37,33 @@ struct KvmFinding {
     /// What a machine showed that was made for it: how its ring 0 runs, and what an exit costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     measured: Option<Measured>,
+}
+
+/// Whom there are in a container with a user namespace and a root of its own.
+#[derive(Serialize)]
+struct IdMapsFinding {
+    /// Inside, outside, how many, as newuidmap(1) is told; and so on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<String>,
+    /// Why there is the caller alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    single_because: Option<String>,
+}
+
+impl IdMapsFinding {
+    fn new(found: Result<String, String>) -> Self {
+        Self { users: found.as_ref().ok().cloned(), single_because: found.err() }
+    }
+
+    fn text(&self) -> String {
+        match (&self.users, &self.single_because) {
+            (Some(users), _) => format!("newuidmap maps users (inside, outside, how many): {users}"),
+            (None, reason) => {
+                let reason = reason.as_deref().unwrap_or("unknown");
+                format!("the caller alone, so files of several users are all its own: {reason}")
+            }
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -89,6 +117,7 @@ fn examine() -> Findings {
     Findings {
         targets: TargetKind::ALL.map(examine_target).into(),
         kvm: KvmFinding { kind: kvm.name(), meaning: kvm.meaning(), measured: measure_kvm() },
+        id_maps: IdMapsFinding::new(container_backend::probe().id_ranges),
         disturbances: noise::warnings(&host)
             .into_iter()
             .map(|warning| Disturbance { fact: warning.fact(), advice: warning.advice().to_owned() })
@@ -127,6 +156,8 @@ fn for_people(findings: &Findings) -> String {
     if let Some(measured) = &findings.kvm.measured {
         text += &format!("  {:14} {}\n", "measured", measured.text);
     }
+
+    text += &format!("\nRootless containers\n  {:14} {}\n", "users", findings.id_maps.text());
 
     text.push_str("\nHost\n");
     let host = &findings.host;

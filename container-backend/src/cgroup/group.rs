@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cgroup::find::Version;
+use crate::cgroup::find::Version::{self, V1, V2};
 use crate::cgroup::io as device_io;
 use crate::cgroup::janitor::Janitor;
 use crate::cgroup::plan::Base;
@@ -53,11 +53,13 @@ pub(crate) struct Group {
     /// Open `tasks` files of v1, for the child to write itself into; closed once it has.
     tasks: Vec<File>,
     /// Removes what this process cannot, because it was killed.
-    _janitor: Arc<Janitor>,
+    janitor: Arc<Janitor>,
 }
 
 /// How long a group may stay busy after the last of its processes has been reaped.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(2);
+/// What most files of a group fit into.
+const PAGE: usize = 4096;
 /// The first wait between two tries to remove a v1 group, which tells nobody that it has become empty.
 const FIRST_RETRY: Duration = Duration::from_micros(50);
 
@@ -65,7 +67,7 @@ impl Group {
     pub(crate) fn make(bases: &[Arc<Base>], janitor: &Arc<Janitor>) -> Result<Self, CgroupError> {
         let name = janitor.next_name();
         let parts = Vec::with_capacity(bases.len());
-        let mut group = Self { name, parts, tasks: Vec::new(), _janitor: Arc::clone(janitor) };
+        let mut group = Self { name, parts, tasks: Vec::new(), janitor: Arc::clone(janitor) };
         for base in bases {
             group.add(base)?;
         }
@@ -87,6 +89,7 @@ impl Group {
         let dir = open_at(base.dir.as_raw_fd(), &self.name, libc::O_RDONLY | libc::O_DIRECTORY);
         let dir = dir.map_err(fail("open the control group", None));
         let Ok(dir) = dir else {
+            self.janitor.leave();
             remove_at(base, &self.name).map_err(fail("remove the control group", None))?;
             return dir.map(drop);
         };
@@ -129,27 +132,30 @@ impl Group {
 
     /// Reads all figures that there are, each file once: this is done when an instance ends, too.
     pub(crate) fn usage(&self) -> Usage {
-        let read = |file: &CStr| self.parts.iter().find_map(|part| read_at(part.dir.as_raw_fd(), file));
-        let number = |file: &CStr| read(file).and_then(|text| text.trim().parse::<u64>().ok());
-        let field = |file: &CStr, key: &str| read(file).and_then(|text| keyed(&text, key));
-        let memory_bytes = number(c"memory.current").or_else(|| number(c"memory.usage_in_bytes"));
+        let read = |version: Version, file: &CStr| {
+            let mut parts = self.parts.iter().filter(|part| part.base.version == version);
+            parts.find_map(|part| read_at(part.dir.as_raw_fd(), file))
+        };
+        let text = |new: &CStr, old: &CStr| read(V2, new).or_else(|| read(V1, old));
+        let number = |text: Option<String>| text.and_then(|text| text.trim().parse::<u64>().ok());
+        let field = |text: Option<String>, key: &str| text.and_then(|text| keyed(&text, key));
+        let memory_bytes = number(text(c"memory.current", c"memory.usage_in_bytes"));
         // v1 knows memory and swap together only.
-        let swap_v1 = || number(c"memory.memsw.usage_in_bytes")?.checked_sub(memory_bytes?);
+        let swap_v1 = || number(read(V1, c"memory.memsw.usage_in_bytes"))?.checked_sub(memory_bytes?);
         let us = |us: u64| us.saturating_mul(1000);
-        let cpu = read(c"cpu.stat").unwrap_or_default();
+        let cpu = text(c"cpu.stat", c"cpu.stat").unwrap_or_default();
         let io_v2 = |text: String| ["rbytes", "wbytes"].map(|key| device_io::sum_v2(&text, key));
         let io_v1 = |text: String| ["Read", "Write"].map(|key| device_io::sum_v1(&text, key));
-        let io = read(c"io.stat").map(io_v2);
-        let io = io.or_else(|| read(c"blkio.throttle.io_service_bytes").map(io_v1));
+        let io = read(V2, c"io.stat").map(io_v2);
+        let io = io.or_else(|| read(V1, c"blkio.throttle.io_service_bytes").map(io_v1));
         Usage {
             memory_bytes,
-            memory_peak_bytes: number(c"memory.peak").or_else(|| number(c"memory.max_usage_in_bytes")),
-            oom_kills: field(c"memory.events", "oom_kill")
-                .or_else(|| field(c"memory.oom_control", "oom_kill")),
-            cpu_ns: keyed(&cpu, "usage_usec").map(us).or_else(|| number(c"cpuacct.usage")),
+            memory_peak_bytes: number(text(c"memory.peak", c"memory.max_usage_in_bytes")),
+            oom_kills: field(text(c"memory.events", c"memory.oom_control"), "oom_kill"),
+            cpu_ns: keyed(&cpu, "usage_usec").map(us).or_else(|| number(read(V1, c"cpuacct.usage"))),
             throttled_ns: keyed(&cpu, "throttled_usec").map(us).or_else(|| keyed(&cpu, "throttled_time")),
-            pids_refused: field(c"pids.events", "max"),
-            swap_bytes: number(c"memory.swap.current").or_else(swap_v1),
+            pids_refused: field(text(c"pids.events", c"pids.events"), "max"),
+            swap_bytes: number(read(V2, c"memory.swap.current")).or_else(swap_v1),
             io_read_bytes: io.map(|[read, _]| read),
             io_written_bytes: io.map(|[_, written]| written),
         }
@@ -212,8 +218,9 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // There is nobody to tell. The janitor tries again when this process ends.
+        // There is nobody to tell but the janitor, which tries again when this process ends or has no more groups.
         if self.remove().is_err() {
+            self.janitor.leave();
             self.parts.clear();
         }
     }
@@ -243,8 +250,9 @@ fn open_at(dir: RawFd, file: &CStr, flags: libc::c_int) -> io::Result<File> {
 }
 
 fn read_at(dir: RawFd, file: &CStr) -> Option<String> {
-    let mut text = String::new();
-    open_at(dir, file, libc::O_RDONLY).ok()?.read_to_string(&mut text).ok()?;
+    let mut text = String::with_capacity(PAGE);
+    // Through an adapter: a file's own function asks for its length first, which is none here.
+    open_at(dir, file, libc::O_RDONLY).ok()?.take(u64::MAX).read_to_string(&mut text).ok()?;
     Some(text)
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::cgroup::plan::name;
@@ -24,6 +24,8 @@ pub(crate) struct Janitor {
     prefix: String,
     bases: Vec<CString>,
     next: AtomicU64,
+    /// Whether a group could not be removed, and is left to it.
+    owes: AtomicBool,
     pid: libc::pid_t,
     /// Its life line: closing this end is what it waits for.
     pipe: Option<OwnedFd>,
@@ -63,6 +65,11 @@ impl Janitor {
         name(format!("{}{}", self.prefix, self.next.fetch_add(1, Relaxed)))
     }
 
+    /// Leaves a group to it that could not be removed: it tries again when all others are gone.
+    pub(crate) fn leave(&self) {
+        self.owes.store(true, Relaxed);
+    }
+
     fn start(prefix: String, bases: Vec<CString>) -> io::Result<Self> {
         let mut ends = [-1; 2];
         // SAFETY: pipe2 writes two descriptors to an array of two.
@@ -80,12 +87,25 @@ impl Janitor {
         let pid =
             unsafe { sys::clone3(&args, run, std::ptr::from_ref(&duty).cast()) }.map_err(sys::os_error)?;
         let pid = libc::pid_t::try_from(pid).unwrap_or(-1);
-        Ok(Self { prefix, bases, next: AtomicU64::new(0), pid, pipe: Some(write) })
+        Ok(Self {
+            prefix,
+            bases,
+            next: AtomicU64::new(0),
+            owes: AtomicBool::new(false),
+            pid,
+            pipe: Some(write),
+        })
     }
 }
 
 impl Drop for Janitor {
     fn drop(&mut self) {
+        // Every group holds it, so all are gone by now: it need not look for them, unless one is owed. In a process forked from
+        // the one that started it, it is not ours to end.
+        if !self.owes.load(Relaxed) && self.prefix.starts_with(&prefix_of(std::process::id())) {
+            // SAFETY: kill takes numbers only. A child that has not been reaped, so the number is its own.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        }
         drop(self.pipe.take());
         // SAFETY: waitpid with no status to write. `__WALL`: a child without an exit signal is not seen otherwise. In a
         // process forked from the one that started the janitor, this fails at once (not a child), which is right.

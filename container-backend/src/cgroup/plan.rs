@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cgroup::Group;
 use crate::cgroup::find::{Hierarchies, Hierarchy, Version, words};
@@ -46,13 +46,15 @@ pub(crate) struct Base {
 pub(crate) struct GroupPlan {
     pub(crate) bases: Vec<Arc<Base>>,
     pub(crate) janitor: Arc<Janitor>,
+    /// The one that was made to see whether it can be, where the first start is to have that.
+    tried: Mutex<Option<Group>>,
 }
 
 impl GroupPlan {
-    /// Works out the groups for `limits` and makes one once, to see whether the host permits it.
+    /// Works out the groups for `limits` and makes one once, to see whether the host permits it. `keep`: the first start gets that one.
     ///
     /// The inner error is the reason why there can be no limits here.
-    pub(crate) fn new(limits: &Limits) -> Result<Result<Self, String>, PrepareError> {
+    pub(crate) fn new(limits: &Limits, keep: bool) -> Result<Result<Self, String>, PrepareError> {
         check(limits)?;
         let bases = match Hierarchies::find() {
             Ok(found) => choose(&found, limits),
@@ -64,10 +66,15 @@ impl GroupPlan {
         };
         let paths: Vec<&Path> = bases.iter().map(|base| base.path.as_path()).collect();
         let janitor = Janitor::shared(&paths).map_err(PrepareError::Janitor)?;
-        let plan = Self { bases, janitor };
-        let tried = plan.make().and_then(|mut group| group.remove());
+        let plan = Self { bases, janitor, tried: Mutex::default() };
+        let tried = plan.make().and_then(|mut group| {
+            if keep {
+                return Ok(Some(group));
+            }
+            group.remove().map(|()| None)
+        });
         Ok(match tried {
-            Ok(()) => Ok(plan),
+            Ok(tried) => Ok(Self { tried: Mutex::new(tried), ..plan }),
             Err(error) => Err(with_source(&error)),
         })
     }
@@ -80,13 +87,18 @@ impl GroupPlan {
         let (version, path) = (hierarchy.version, hierarchy.own.clone());
         let dir = File::open(&path)?;
         let janitor = Janitor::shared(&[&path])?;
-        let plan = Self { bases: vec![Arc::new(Base { version, path, dir, settings: Vec::new() })], janitor };
+        let plan = Self {
+            bases: vec![Arc::new(Base { version, path, dir, settings: Vec::new() })],
+            janitor,
+            tried: Mutex::default(),
+        };
         Ok(plan.make().is_ok().then_some(plan))
     }
 
     /// Makes the groups of one instance.
     pub(crate) fn make(&self) -> Result<Group, CgroupError> {
-        Group::make(&self.bases, &self.janitor)
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
+        tried.map_or_else(|| Group::make(&self.bases, &self.janitor), Ok)
     }
 }
 
