@@ -104,6 +104,11 @@ pub enum PrepareError {
         /// The layer's name.
         layer: &'static str,
     },
+    /// The program would run outside the time namespace that it was meant to run in.
+    #[error(
+        "a time namespace is entered with a program's execution from Linux 6.3 on, and this kernel is older"
+    )]
+    TimeNamespace,
     /// The root folder cannot be used.
     #[error("cannot use {} as a root", path.display())]
     Rootfs {

@@ -60,7 +60,9 @@ pub(crate) struct Given<'a> {
 impl Given<'_> {
     /// The steps from the inherited mounts to the finished root: those up to the pivot, and those after it.
     pub(crate) fn build(&self) -> Result<(Vec<Op>, Vec<Op>), PrepareError> {
-        let (mut before, mut after) = (Vec::new(), vec![Op::Umask(0)]);
+        // Private before anything is taken: a copy of a shared mount would be in the same group, and what is mounted over it in both.
+        let mut before = vec![change(c"/", libc::MS_REC | libc::MS_PRIVATE)];
+        let mut after = vec![Op::Umask(0)];
         let mut slot = 0;
         let mut place = Vec::new();
         let mut take = |before: &mut Vec<Op>, from: CString, recursive, set: u64, to: CString| {
@@ -89,7 +91,6 @@ impl Given<'_> {
         }
         let proc_slot = slot;
         self.new_proc(&mut before, proc_slot);
-        before.push(change(c"/", libc::MS_REC | libc::MS_PRIVATE));
         self.root(&mut before)?;
         before.extend(pivot());
         self.devices(&mut after);

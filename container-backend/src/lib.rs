@@ -60,7 +60,7 @@
 //!
 //! `config`, `isolation`, `error`, `timeline`: what a user meets. `prepare`: from a config to a list of steps (`plan`), made
 //! by `rootfs`, `idmap`, `capabilities`, `seccomp`. `spawn`: one start, from the caller's side. `child`: the same from the
-//! child's side. `process`: the running instance. `cgroup`: limits. `probe`: what the host permits. `sys`, `futex`,
+//! child's side. `process`: the running instance. `cgroup`: limits. `probe`: what the host permits. `sys`, `kernel`, `futex`,
 //! `stack`: the ground floor. `network`, `veth`, `netlink`: what is in the network namespace. `aide`: what is done beside a
 //! start. `init`: a process 1 that is not the program. `image`, `given`: archives, and roots that were given. `thrift`: what
 //! an idle caller gives back.
@@ -81,6 +81,7 @@ mod idmap;
 mod image;
 mod init;
 mod isolation;
+mod kernel;
 mod netlink;
 mod network;
 mod options;

@@ -55,7 +55,8 @@ pub(crate) struct Root<'a> {
 impl Root<'_> {
     /// The steps from the inherited mounts to a finished root as the working directory.
     pub(crate) fn build(&self) -> Result<Vec<Op>, PrepareError> {
-        let mut ops = Vec::new();
+        // Before anything is taken: a copy of a shared mount would be in the same group, and what is mounted over it in both.
+        let mut ops = vec![change(c"/", libc::MS_REC | libc::MS_PRIVATE)];
         let mut place = Vec::new();
         // First what is taken from the host, while its paths can be reached: the new root is about to cover one of them.
         let mut slot = 0;
@@ -88,7 +89,6 @@ impl Root<'_> {
             }
         }
         let mount_point = relative(mount_point()?);
-        ops.push(change(c"/", libc::MS_REC | libc::MS_PRIVATE));
         ops.push(Op::Mount {
             source: Some(relative("tmpfs")),
             target: mount_point.clone(),

@@ -6,6 +6,7 @@ use crate::error::PrepareError;
 use crate::given::Given;
 use crate::idmap;
 use crate::isolation::{Isolation, Layer};
+use crate::kernel;
 use crate::options::{Network, Options};
 use crate::plan::Op;
 use crate::prepare::{Root, c_string};
@@ -21,7 +22,8 @@ const HOSTNAME_MAX: usize = 64;
 /// The flag to clone this layer with; `None` for those that are no namespace or are entered later by the child.
 ///
 /// A cgroup namespace has the group of its maker as its root. Where the instance gets a group, the namespace must be made
-/// when the child is in it. A time namespace can only be entered by the exec that follows.
+/// when the child is in it. A time namespace can only be entered by the exec that follows, by a
+/// child that shares its memory with the caller.
 fn in_clone(layer: Layer, has_group: bool) -> Option<libc::c_int> {
     match layer {
         Layer::Cgroup if has_group => None,
@@ -93,6 +95,10 @@ pub(crate) fn steps(
         ops.push(Op::Hostname(config.hostname.clone().into_bytes()));
     }
     if has(Layer::Time) {
+        // "fs/exec: switch timens when a task gets a new mm"; before that, it takes a child that shares no memory with us.
+        if !kernel::is_at_least("6.3") {
+            return Err(PrepareError::TimeNamespace);
+        }
         ops.push(Op::Unshare(libc::CLONE_NEWTIME));
     }
     mark(&mut ops, Phase::Namespaces);

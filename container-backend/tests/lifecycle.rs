@@ -52,7 +52,10 @@ fn the_phases_of_a_container_are_named_and_in_order() {
     let after = monotonic_ns();
     let marks = process.timeline().marks().to_vec();
     let names: Vec<_> = marks.iter().map(|mark| mark.0).collect();
-    assert_eq!(names, Phase::ALL.map(Phase::name));
+    // Where there is one processor only, nobody makes the network beside the start.
+    let has_network = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+    let expected = Phase::ALL.into_iter().filter(|phase| has_network || *phase != Phase::Network);
+    assert_eq!(names, expected.map(Phase::name).collect::<Vec<_>>());
     let instants: Vec<_> =
         [before].into_iter().chain(marks.iter().map(|mark| mark.1)).chain([after]).collect();
     assert!(instants.is_sorted(), "{instants:?}");

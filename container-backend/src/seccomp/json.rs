@@ -15,6 +15,7 @@ use super::{
     ALLOW, ARCH, ARCH_OFFSET, ARG0_OFFSET, NO_SUCH_CALL, NR_OFFSET, Profile, X32_BIT, code, instruction,
 };
 use crate::capabilities::Capabilities;
+use crate::kernel;
 
 /// Why a profile cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -273,17 +274,8 @@ fn applies(entry: &Value, capabilities: Capabilities) -> bool {
         && !texts(excludes, "caps").iter().any(has)
         && (arches.is_empty() || arches.iter().any(is_here))
         && !texts(excludes, "arches").iter().any(is_here)
-        && includes["minKernel"].as_str().is_none_or(kernel_is_at_least)
-        && !excludes["minKernel"].as_str().is_some_and(kernel_is_at_least)
-}
-
-/// Whether the running kernel is this one (`4.8`) or a newer one; one that does not tell is.
-fn kernel_is_at_least(version: &str) -> bool {
-    let numbers = |text: &str| -> Vec<u32> {
-        text.split(['.', '-', '\n']).map_while(|part| part.parse().ok()).take(2).collect()
-    };
-    let running = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    running.is_empty() || numbers(&running) >= numbers(version)
+        && includes["minKernel"].as_str().is_none_or(kernel::is_at_least)
+        && !excludes["minKernel"].as_str().is_some_and(kernel::is_at_least)
 }
 
 #[cfg(test)]
