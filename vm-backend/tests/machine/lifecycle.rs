@@ -87,7 +87,7 @@ fn sixteen_machines_run_at_once() {
 
 #[test]
 fn machines_start_from_many_threads_at_once() {
-    let Some(scenario) = Scenario::c("memory") else { return };
+    let Some(scenario) = Scenario::c("files") else { return };
     let vm = scenario.prepare();
     let ends: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| Running::start(&vm).finish().unwrap())).collect();
