@@ -150,12 +150,20 @@ impl Prepared {
             args.flags |= CLONE_INTO_CGROUP;
             args.cgroup = u64::from(group.cast_unsigned());
         }
+        // SAFETY: numbers only.
+        let dumpable = unsafe { libc::prctl(libc::PR_GET_DUMPABLE) };
         let blocked = SignalsBlocked::new();
         // SAFETY: the stack is this start's own until it is given back below, when the child (CLONE_VFORK) has left it;
         // `child::main` is made for running so; `start` outlives the call, during which this thread is suspended.
         let pid = unsafe { sys::clone3(&args, child::main, std::ptr::from_ref(start).cast()) };
         let executed_ns = monotonic_ns();
         drop(blocked);
+        // A child that becomes somebody else takes that from the memory that we share, and with it our own /proc/self, through
+        // which an ordinary user's next start maps its users. The child has left that memory.
+        if dumpable == 1 {
+            // SAFETY: numbers only.
+            unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
+        }
         self.stacks.give_back(stack);
         let pid = pid.map_err(|errno| SpawnError::Clone {
             isolation: self.isolation.to_string(),

@@ -51,7 +51,7 @@ fn as_ordinary_user_with(scenario: &str, ranges: Option<&str>) -> bool {
             let file = dir.path().join("ranges");
             std::fs::write(&file, lines).expect("written");
             let script = "mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && \
-                exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
+                exec /usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
             let mut command = Command::new("unshare");
             command.args(["-m", "sh", "-c", script]).args([&file, &test]);
             command
@@ -174,6 +174,9 @@ fn the_ranges_that_a_user_has_are_mapped_by_newuidmap() {
     assert!(ran.field("Uid:").starts_with('5') && ran.field("Gid:").starts_with('6'), "{ran:?}");
     assert_eq!(ran.field("Groups:"), "7");
     assert_eq!(ran.field("CapEff:"), "0000000000000000");
+    // And this process is still what it was, so that it can start another.
+    let again = container(&["ready"]).map(run);
+    assert!(again.is_some_and(|ran| ran.stdout == "ready\n"));
 }
 
 #[test]
@@ -360,6 +363,11 @@ fn an_image_is_unpacked_with_its_owners_where_the_user_has_ranges() {
 fn an_image_is_unpacked_as_the_callers_own_where_there_are_no_ranges() {
     let scenario = "an_image_is_unpacked_as_the_callers_own_where_there_are_no_ranges";
     if as_ordinary_user_with(scenario, ranges_can_be_had().then_some("somebody:1:1\n")) {
+        let Some(config) = container(&[]) else { return };
+        if config.id_maps(IdMaps::Ranges).prepare().is_ok() {
+            println!("skipped: this user has ranges");
+            return;
+        }
         unpacked(["/closed: 0:0 555", "/closed/theirs: 0:0 640", "/closed/deep: 0:0 700", "/suid: 0:0 4755"]);
     }
 }
