@@ -1,4 +1,5 @@
-//! For an ordinary user: a process in a user namespace that makes system calls on our behalf.
+//! For an ordinary user: a process in a user namespace that makes system calls on our behalf; for root on an old kernel, one in a
+//! mount namespace.
 //!
 //! A file system in memory needs a right that an ordinary user has only in a user namespace of its own, and so does
 //! giving files to the users of /etc/subuid. The agent shares our memory and our descriptors, so it need not be told anything but
@@ -79,19 +80,24 @@ impl Agent {
     /// In a namespace with the ranges of users that the caller has, or with the caller alone.
     pub(super) fn start() -> io::Result<Self> {
         if let Ok(ranges) = Ranges::find() {
-            let mut agent = Self::clone()?;
+            let mut agent = Self::clone(libc::CLONE_NEWUSER)?;
             if ranges.write(i32::try_from(agent.pid).unwrap_or(-1)).is_ok() {
                 agent.ranges = true;
                 return Ok(agent);
             }
             // Maps can be written once: again, without.
         }
-        let agent = Self::clone()?;
+        let agent = Self::clone(libc::CLONE_NEWUSER)?;
         agent.map_caller()?;
         Ok(agent)
     }
 
-    fn clone() -> io::Result<Self> {
+    /// Root's own, in a mount namespace only, for kernels on which an overlay takes nothing from outside of its namespace.
+    pub(super) fn of_root() -> io::Result<Self> {
+        Self::clone(0)
+    }
+
+    fn clone(user_namespace: libc::c_int) -> io::Result<Self> {
         let stack = Stack::new()?;
         let caller = open_caller()?;
         // SAFETY: a call that takes numbers only and makes a descriptor.
@@ -103,7 +109,7 @@ impl Agent {
         let mut args: CloneArgs = unsafe { std::mem::zeroed() };
         // Not CLONE_FS, nor the signal handlers: a process of its own in all but memory and descriptors.
         let kind = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PIDFD;
-        let kind = kind | libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+        let kind = kind | user_namespace | libc::CLONE_NEWNS;
         args.flags = u64::from(kind.cast_unsigned()) | CLONE_CLEAR_SIGHAND;
         args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
         (args.stack, args.stack_size) = stack.range();

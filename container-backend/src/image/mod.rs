@@ -17,6 +17,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::kernel;
 use crate::options::User;
 use crate::sys::{self, call, owned};
 use agent::Agent;
@@ -113,6 +114,10 @@ impl Default for Bounds {
     }
 }
 
+/// Since when an overlay may have a layer that is mounted nowhere: "fs: allow creating detached mounts from detached mounts" and its
+/// neighbours.
+const OVERLAY_OVER_DETACHED: &str = "6.15";
+
 /// An unpacked image: a root, and what its maker says about running it.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -130,7 +135,7 @@ pub struct Image {
     pub user: Option<User>,
     /// Names of entries that were left out (devices).
     pub left_out: Vec<String>,
-    /// In whose namespace the root is, for an ordinary user.
+    /// In whose namespace the root is, for an ordinary user and where the kernel is old.
     agent: Option<Agent>,
 }
 
@@ -144,9 +149,10 @@ impl Image {
     pub fn open(path: impl AsRef<Path>, bounds: Bounds) -> Result<Self, ImageError> {
         let path = path.as_ref();
         // SAFETY: geteuid takes nothing and cannot fail.
-        let agent = match unsafe { libc::geteuid() } {
-            0 => None,
-            _ => Some(
+        let is_root = unsafe { libc::geteuid() } == 0;
+        let agent = match is_root {
+            true => None,
+            false => Some(
                 Agent::start().map_err(|source| ImageError::Memory { step: "a user namespace", source })?,
             ),
         };
@@ -160,9 +166,13 @@ impl Image {
             left_out: vec![],
             agent,
         };
-        let (image, owners) = layout::unpack(path, bounds, image)?;
-        if let Some(agent) = &image.agent {
-            let memory = |step| move |source| ImageError::Memory { step, source };
+        let (mut image, owners) = layout::unpack(path, bounds, image)?;
+        let memory = |step| move |source| ImageError::Memory { step, source };
+        if is_root && !kernel::is_at_least(OVERLAY_OVER_DETACHED) {
+            let agent = Agent::of_root().map_err(memory("a mount namespace"))?;
+            agent.keep(&image.root).map_err(memory("move_mount"))?;
+            image.agent = Some(agent);
+        } else if let Some(agent) = &image.agent {
             // What is mounted on in every instance, also in one without a layer of changes.
             for name in [c"dev", c"proc"] {
                 // SAFETY: an open descriptor and a C string. What is there already, will do.
