@@ -155,6 +155,8 @@ fn subjects(dir: &Path) -> Vec<Subject> {
     let one_by_one =
         Config::new(Program::path(&noop)).isolation(Isolation::container()).network_beside(false);
     add("container, net in turn", one_by_one.prepare().expect("the config is good"));
+    let with_sys = Config::new(Program::path(&noop)).isolation(Isolation::container()).sys(true);
+    add("container, /sys", with_sys.prepare().expect("the config is good"));
     add("container, no net", prepare(Isolation::container().without(Layer::Net), Limits::none()));
     add("container + user", prepare(Isolation::container().with(Layer::User), Limits::none()));
     let mut limits = Limits::none().memory_bytes(64 << 20).pids(64);

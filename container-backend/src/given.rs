@@ -55,6 +55,8 @@ pub(crate) struct Given<'a> {
     pub(crate) terminals: bool,
     /// Whether there are changes at all: without overlayfs the folder is seen as it is, read-only.
     pub(crate) overlay: bool,
+    /// Whether there is to be a place for /sys.
+    pub(crate) sys: bool,
 }
 
 impl Given<'_> {
@@ -95,7 +97,11 @@ impl Given<'_> {
         before.extend(pivot());
         self.devices(&mut after);
         after.extend(points);
-        after.extend([Op::Mkdir { path: relative("proc"), mode: 0o555 }, Op::Umask(UMASK)]);
+        after.extend([Op::Mkdir { path: relative("proc"), mode: 0o555 }]);
+        if self.sys {
+            after.push(Op::Mkdir { path: relative("sys"), mode: 0o555 });
+        }
+        after.push(Op::Umask(UMASK));
         // proc before the binds, one of which may lie in it.
         after.push(Op::MoveMount { slot: proc_slot, target: relative("proc") });
         if self.proc == Proc::Masked {

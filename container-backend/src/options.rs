@@ -152,6 +152,7 @@ pub(crate) struct Options {
     pub(crate) seccomp: Option<Arc<Profile>>,
     pub(crate) proc: Option<Proc>,
     pub(crate) terminals: Option<bool>,
+    pub(crate) sys: bool,
     pub(crate) network: Network,
     pub(crate) id_maps: IdMaps,
     pub(crate) init: bool,
@@ -232,6 +233,14 @@ impl Config {
     #[must_use]
     pub fn terminals(mut self, terminals: bool) -> Self {
         self.options.terminals = Some(terminals);
+        self
+    }
+
+    /// Sets whether there is a read-only `/sys`, covered where engines do so; false by default, since it costs some per cent of a
+    /// start. It needs a network namespace of the instance's own: what `/sys` shows of the network is what is in there.
+    #[must_use]
+    pub fn sys(mut self, sys: bool) -> Self {
+        self.options.sys = sys;
         self
     }
 

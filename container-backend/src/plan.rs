@@ -16,6 +16,8 @@ use crate::veth::InnerEnd;
 
 /// The most subtrees that one plan may hold open between [`Op::OpenTree`] and [`Op::MoveMount`].
 pub(crate) const TREE_SLOTS: usize = 64;
+/// The last one, in which a `/sys` waits for its root.
+pub(crate) const SYS_SLOT: usize = TREE_SLOTS - 1;
 
 /// One step of the child.
 #[derive(Debug)]

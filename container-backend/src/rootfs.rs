@@ -6,6 +6,7 @@
 //! /proc        proc of the instance's own PID namespace
 //! /dev/        null zero full random urandom tty
 //! /tmp         the same tmpfs, writable, bounded
+//! /sys         if asked for: read-only, of the instance's own network namespace
 //! ```
 
 use std::ffi::{CStr, CString};
@@ -13,7 +14,7 @@ use std::path::Path;
 
 use crate::error::PrepareError;
 use crate::options::{Bind, Proc};
-use crate::plan::Op;
+use crate::plan::{Op, SYS_SLOT};
 use crate::prepare::c_string;
 
 /// The program's place in the root.
@@ -50,6 +51,8 @@ pub(crate) struct Root<'a> {
     pub(crate) proc: Proc,
     /// Whether there is /dev/pts.
     pub(crate) terminals: bool,
+    /// Whether there is a place for /sys.
+    pub(crate) sys: bool,
 }
 
 impl Root<'_> {
@@ -97,7 +100,8 @@ impl Root<'_> {
             data: Some(relative(&format!("mode=755,size={},nr_inodes={FILES}", self.bytes))),
         });
         ops.extend([Op::Chdir(mount_point), Op::Umask(0)]);
-        for (path, mode) in [("proc", 0o555), ("dev", 0o755), ("tmp", 0o1777)] {
+        let sys = self.sys.then_some(("sys", 0o555));
+        for (path, mode) in [("proc", 0o555), ("dev", 0o755), ("tmp", 0o1777)].into_iter().chain(sys) {
             ops.push(Op::Mkdir { path: relative(path), mode });
         }
         for (name, major, minor) in DEVICES {
@@ -219,6 +223,39 @@ pub(crate) fn masks(root: &str) -> Vec<Op> {
     ops
 }
 
+/// What engines cover in /sys (containers/common, `DefaultMaskedPaths`).
+const SYS_MASKED: [&str; 4] = ["dev/block", "devices/virtual/powercap", "firmware", "fs/selinux"];
+
+/// Before the root is left in which the host's /sys is seen: a user namespace may make one only then. It shows the network
+/// namespace of its maker, which with a user namespace the child is in from its beginning.
+pub(crate) fn sys_early() -> Op {
+    let attributes =
+        libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY;
+    Op::NewFileSystem { slot: SYS_SLOT, fstype: c"sysfs", attributes }
+}
+
+/// When the network namespace has been entered, in the finished root: /sys, the one that was made early or a new one.
+pub(crate) fn sys(early: bool) -> Vec<Op> {
+    let target = relative("/sys");
+    let flags = PROC_FLAGS | libc::MS_RDONLY;
+    let mount = |fstype: &'static CStr, target, data: Option<&str>| Op::Mount {
+        source: Some(CString::from(fstype)),
+        target,
+        fstype: Some(fstype),
+        flags,
+        data: data.map(relative),
+    };
+    let mut ops =
+        vec![if early { Op::MoveMount { slot: SYS_SLOT, target } } else { mount(c"sysfs", target, None) }];
+    // Which of them there are depends on the kernel alone, so the caller's own /sys tells.
+    let there = |name: &&str| Path::new("/sys").join(name).is_dir();
+    let covered = SYS_MASKED.into_iter().filter(there);
+    ops.extend(
+        covered.map(|name| mount(c"tmpfs", relative(&format!("/sys/{name}")), Some("size=0,mode=555"))),
+    );
+    ops
+}
+
 /// A bind: what is cloned from the host, with which attributes, and where it goes; the places to mount on join `points`.
 /// Paths inside are relative to the root, which is the working directory when they are made.
 pub(crate) fn bound(bind: &Bind, points: &mut Vec<Op>) -> Result<(CString, u64, CString), PrepareError> {
@@ -286,6 +323,7 @@ mod tests {
             binds: &[],
             proc: Proc::ReadOnly,
             terminals: false,
+            sys: false,
         };
         let ops = root.build().expect("a Linux has a /tmp");
         let position = |wanted: fn(&Op) -> bool| ops.iter().position(wanted).expect("the step is there");
@@ -305,6 +343,7 @@ mod tests {
             binds: &[],
             proc: Proc::ReadOnly,
             terminals: false,
+            sys: false,
         };
         let ops = root.build().expect("a Linux has a /tmp");
         let made = ops.iter().filter(|op| matches!(op, Op::Mknod { device: 1.., .. })).count();

@@ -121,6 +121,12 @@ pub(crate) fn steps(
     if config.network_beside {
         ops.push(Op::EnterNetwork);
     }
+    if options.sys {
+        if let Some(layer) = [Layer::Mount, Layer::Net].into_iter().find(|&layer| !has(layer)) {
+            return Err(PrepareError::NeedsLayer { what: "a /sys", layer: layer.name() });
+        }
+        ops.extend(rootfs::sys(has(Layer::User)));
+    }
     if veth.is_some() || config.network_beside {
         mark(&mut ops, Phase::Network);
     }
@@ -178,16 +184,28 @@ fn mounts(
     let (user_namespace, own_pids) = (isolation.has(Layer::User), isolation.has(Layer::Pid));
     let (binds, proc, terminals, bytes) =
         (options.binds.as_slice(), options.proc(), options.terminals(), config.tmp_bytes);
+    let sys = options.sys;
+    if sys && user_namespace {
+        ops.push(rootfs::sys_early());
+    }
     if let Some(root) = lower {
         let (lower, overlay) = (root.lower(), root.overlay);
-        let given = Given { lower, user_namespace, own_pids, bytes, binds, proc, terminals, overlay };
+        let given = Given { lower, user_namespace, own_pids, bytes, binds, proc, terminals, overlay, sys };
         let (before, after) = given.build()?;
         ops.extend(before);
         ops.push(Op::Mark(Phase::Mounts));
         ops.extend(after);
     } else {
-        let root =
-            rootfs::Root { program: program.path(), user_namespace, own_pids, bytes, binds, proc, terminals };
+        let root = rootfs::Root {
+            program: program.path(),
+            user_namespace,
+            own_pids,
+            bytes,
+            binds,
+            proc,
+            terminals,
+            sys,
+        };
         ops.extend(root.build()?);
         ops.push(Op::Mark(Phase::Mounts));
         ops.extend(rootfs::pivot());

@@ -39,6 +39,27 @@ fn its_root_holds_only_what_it_needs() {
 }
 
 #[test]
+fn a_sys_that_was_asked_for_is_read_only_covered_and_of_its_own_network() {
+    for isolation in [Isolation::container(), Isolation::container().with(Layer::User)] {
+        for beside in [true, false] {
+            let Some(config) = empty_container() else { return };
+            let config = config.isolation(isolation).network_beside(beside).sys(true);
+            let ran = |act: [&str; 2]| run(config.clone().args(act)).stdout;
+            assert_eq!(ran(["list", "/sys/class/net"]), "lo\n", "{isolation}");
+            assert_eq!(ran(["write", "/sys/kernel/profiling"]), "open: Read-only file system\n");
+            assert_eq!(ran(["list", "/sys/firmware"]), "");
+        }
+    }
+}
+
+#[test]
+fn a_sys_without_a_network_of_its_own_is_refused() {
+    let Some(config) = empty_container() else { return };
+    let refused = config.isolation(Isolation::container().without(Layer::Net)).sys(true).prepare();
+    assert!(matches!(refused, Err(PrepareError::NeedsLayer { what: "a /sys", .. })), "{refused:?}");
+}
+
+#[test]
 fn its_proc_shows_only_its_own_processes() {
     let Some(config) = container(&["list", "/proc"]) else { return };
     let ran = run(config);

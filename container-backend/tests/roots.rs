@@ -55,6 +55,17 @@ fn a_folder_is_the_root_and_keeps_what_it_had() {
 }
 
 #[test]
+fn a_given_root_has_a_sys_where_one_is_asked_for() {
+    let Some(dir) = folder() else { return };
+    std::os::unix::fs::symlink("/link-target", dir.path().join("sys")).expect("made");
+    let act = ["list", "/sys/class/net"];
+    let through_a_link = run(within(Rootfs::Folder(dir.path().to_owned()), &act).sys(true));
+    assert_eq!(through_a_link.stdout, "lo\n", "it is on what the link leads to, inside");
+    std::fs::remove_file(dir.path().join("sys")).expect("removed");
+    assert_eq!(run(within(Rootfs::Folder(dir.path().to_owned()), &act).sys(true)).stdout, "lo\n");
+}
+
+#[test]
 fn a_given_root_has_the_devices_and_terminals_of_an_engine() {
     let Some(dir) = folder() else { return };
     let devices = in_folder(dir.path(), &["list", "/dev"]);
