@@ -46,7 +46,7 @@ fn under(wrapper: &[&str], script: &str) -> Option<Ran> {
     call(script).map(Ran::from)
 }
 
-const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+const NOBODY: [&str; 4] = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 #[test]
 fn without_a_kvm_device_the_reason_is_said_and_compare_goes_on() {
