@@ -320,7 +320,8 @@ impl Config {
     }
 
     /// Says that a start follows at once, so that [`Config::prepare`] already begins with the network namespace of the
-    /// first instance, and keeps for it the control group by which it has seen that there can be one; false by default. Not for measuring a start alone, since a part of it is then done before.
+    /// first instance, and keeps for it the control group by which it has seen that there can be one; false by default. Not
+    /// for measuring a start alone, since a part of it is then done before.
     #[must_use]
     pub fn start_soon(mut self, soon: bool) -> Self {
         self.start_soon = soon;

@@ -14,11 +14,7 @@ pub(crate) fn wait(word: &AtomicU32, value: u32) {
 
 /// As [`wait`], but for `most` at most: for a word whose other side may have been killed.
 pub(crate) fn wait_for(word: &AtomicU32, value: u32, most: Duration) {
-    let most = libc::timespec {
-        tv_sec: libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: most.subsec_nanos().into(),
-    };
-    futex(word, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value, Some(&most));
+    futex(word, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, value, Some(&sys::timespec(most)));
 }
 
 /// As [`wait`], for the word that the kernel itself wakes, which it does for all processes.

@@ -114,6 +114,6 @@ pub use probe::{Host, Permission, probe};
 pub use process::{Exit, Process, Resources, Status};
 pub use seccomp::{Profile, ProfileError};
 pub use sys::monotonic_ns;
-pub use thrift::give_back_memory;
+pub use thrift::give_back_memory_until;
 pub use timeline::{Phase, Timeline};
 pub use veth::Veth;

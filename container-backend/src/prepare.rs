@@ -156,7 +156,8 @@ impl Prepared {
         // SAFETY: geteuid takes nothing and cannot fail.
         let is_root = unsafe { libc::geteuid() } == 0;
         let isolation = config.isolation.effective(is_root);
-        let stacks = Stacks::default();
+        // Who starts one at once starts no other, most often, and then waits.
+        let stacks = Stacks::keeping(if config.start_soon { 0 } else { usize::MAX });
         config.complete();
         config.network_beside &= Maker::is_useful(isolation);
         let maker = if config.network_beside && config.start_soon { Maker::start(&stacks) } else { None };

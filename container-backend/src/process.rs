@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cgroup::{Group, Usage};
 use crate::error::ProcessError;
-use crate::sys::monotonic_ns;
+use crate::sys::{monotonic_ns, timespec};
 use crate::timeline::Timeline;
 use crate::veth::OuterEnd;
 
@@ -295,12 +295,5 @@ fn resources(usage: &libc::rusage) -> Resources {
         major_faults: count(usage.ru_majflt),
         voluntary_switches: count(usage.ru_nvcsw),
         involuntary_switches: count(usage.ru_nivcsw),
-    }
-}
-
-fn timespec(duration: Duration) -> libc::timespec {
-    libc::timespec {
-        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
     }
 }

@@ -57,18 +57,29 @@ impl Drop for Stack {
 }
 
 /// Stacks that are not in use.
-#[derive(Debug, Default)]
-pub(crate) struct Stacks(Mutex<Vec<Stack>>);
+#[derive(Debug)]
+pub(crate) struct Stacks {
+    idle: Mutex<Vec<Stack>>,
+    most: usize,
+}
 
 impl Stacks {
+    /// None yet, and never more than `most`.
+    pub(crate) const fn keeping(most: usize) -> Self {
+        Self { idle: Mutex::new(Vec::new()), most }
+    }
+
     /// A stack, used before or new.
     pub(crate) fn take(&self) -> io::Result<Stack> {
-        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let used = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         used.map_or_else(Stack::new, Ok)
     }
 
-    /// Keeps a stack that no child uses any more.
+    /// Keeps a stack that no child uses any more, if there is room for it.
     pub(crate) fn give_back(&self, stack: Stack) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stack);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < self.most {
+            idle.push(stack);
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::arch::asm;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// A system call's result: its value, or the positive errno.
 pub(crate) type Ret = Result<usize, i32>;
@@ -57,6 +58,14 @@ pub(crate) unsafe fn call(nr: libc::c_long, args: [usize; 6]) -> Ret {
 pub(crate) unsafe fn attempt(nr: libc::c_long, args: [usize; 6]) {
     // SAFETY: this function's contract.
     if unsafe { call(nr, args) }.is_err() {}
+}
+
+/// A length of time, as the kernel takes it.
+pub(crate) fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
 }
 
 /// A system call's number as it stands in a register, which on x86-64 is as wide as a `long`.

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use container_backend::{
     Address, Bind, Config, Exit, Isolation, Layer, Limits, Network, Process, ProcessError,
@@ -269,8 +269,10 @@ impl ProcessInstance {
         if exit.is_some() {
             return Ok(exit);
         }
-        container_backend::give_back_memory();
-        self.process.wait(timeout.map(|timeout| timeout - SHORT))
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout - SHORT));
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        container_backend::give_back_memory_until(self.process.pidfd(), end.map(left));
+        self.process.wait(end.map(left))
     }
 }
 
