@@ -174,21 +174,22 @@ impl Cell {
 
     /// One value a launch.
     fn launches(&self) -> Vec<f64> {
-        let slopes = self
-            .curves
-            .values()
-            .filter_map(|curve| Some(slope::theil_sen(std::slice::from_ref(curve))?.slope));
-        self.values.values().filter_map(|values| describe::median(values)).chain(slopes).collect()
+        self.launches_in_blocks().into_iter().map(|(_, value)| value).collect()
     }
 
-    /// One value a block, of metrics that a block holds once for each target.
-    fn by_block(&self) -> BTreeMap<u32, f64> {
+    /// The same, each with its block.
+    fn launches_in_blocks(&self) -> Vec<(u32, f64)> {
         let values =
             self.values.iter().filter_map(|((block, _), values)| Some((*block, describe::median(values)?)));
         let slopes = self.curves.iter().filter_map(|((block, _), curve)| {
             Some((*block, slope::theil_sen(std::slice::from_ref(curve))?.slope))
         });
         values.chain(slopes).collect()
+    }
+
+    /// One value a block, of metrics that a block holds once for each target.
+    fn by_block(&self) -> BTreeMap<u32, f64> {
+        self.launches_in_blocks().into_iter().collect()
     }
 
     /// The slope common to all curves, where there are curves and they are too few to resample.
@@ -342,7 +343,7 @@ fn row_of(topic: Topic<'_>, target: &str, cell: &Cell, base: Option<&Cell>, seed
         row.baseline = Some(BASELINE.to_owned());
         let base_launches = base.launches();
         row.ratio = row.median.zip(base.centre()).and_then(|(median, base)| ratio(median, base));
-        row.ratio_ci95 = resampler.ratio_of_medians(&launches, &base_launches);
+        row.ratio_ci95 = resampler.ratio_of_medians(&cell.launches_in_blocks(), &base.launches_in_blocks());
         let shift = hodges_lehmann(&launches, &base_launches);
         row.shift = shift.map(|shift| shift.by);
         row.shift_ci95 = shift.and_then(|shift| shift.interval);

@@ -3,8 +3,9 @@
 //!
 //! The percentile bootstrap (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13). BCa is no
 //! choice for a median: its acceleration comes from the jackknife, which is inconsistent there (the same, section
-//! 11.6). The ratio of two medians is resampled on both sides independently, since launches of two targets share
-//! nothing but their block.
+//! 11.6). What is drawn is blocks, with what both sides have in them: in a randomised block design the block is what is
+//! exchangeable, and what disturbs a block disturbs both sides (Davison & Hinkley, *Bootstrap Methods and their Application*,
+//! 1997, section 3.8).
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -51,15 +52,26 @@ impl Resampler {
         Self { random: ChaCha8Rng::from_seed(digest.into()) }
     }
 
-    /// The interval for the median of `values` over that of `base`; `None` where either has too few values, and where
-    /// the median of `base` may be zero.
-    pub fn ratio_of_medians(&mut self, values: &[f64], base: &[f64]) -> Option<Interval> {
-        let (values, base) = (Sample::new(values)?, Sample::new(base)?);
-        let resampled = |_| {
-            let value = values.resampled_median(&mut self.random);
-            ratio(value, base.resampled_median(&mut self.random))
-        };
-        interval((0..RESAMPLES).map(resampled).collect::<Option<_>>()?)
+    /// The interval for the median of `values` over that of `base`, each with the block that it was measured in; `None` where
+    /// either has too few values, and where the median of `base` may be zero.
+    pub fn ratio_of_medians(&mut self, values: &[(u32, f64)], base: &[(u32, f64)]) -> Option<Interval> {
+        let mut blocks: Vec<u32> = values.iter().chain(base).map(|(block, _)| *block).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        let (values, base) = (Sample::new(values, &blocks)?, Sample::new(base, &blocks)?);
+        let mut figures = Vec::with_capacity(RESAMPLES);
+        let mut drawn = vec![0; blocks.len()];
+        while figures.len() < RESAMPLES {
+            drawn.fill(0);
+            for _ in 0..blocks.len() {
+                drawn[index(&mut self.random, blocks.len())] += 1;
+            }
+            // A side that is missing in many blocks may be missing in all that were drawn: such a draw says nothing.
+            if let Some((value, base)) = values.median(&drawn).zip(base.median(&drawn)) {
+                figures.push(ratio(value, base)?);
+            }
+        }
+        interval(&figures)
     }
 }
 
@@ -69,43 +81,40 @@ pub fn ratio(value: f64, base: f64) -> Option<f64> {
     (base > 0.0 && ratio.is_finite()).then_some(ratio)
 }
 
-fn interval(figures: Vec<f64>) -> Option<Interval> {
-    let figures = sorted(&figures);
+fn interval(figures: &[f64]) -> Option<Interval> {
+    let figures = sorted(figures);
     let tail = (1.0 - CONFIDENCE) / 2.0;
     let (low, high) = (quantile_of_sorted(&figures, tail)?, quantile_of_sorted(&figures, 1.0 - tail)?);
     Some(Interval { low, high })
 }
 
-/// Values in ascending order, and room to count how often each was drawn.
-struct Sample {
-    sorted: Vec<f64>,
-}
+/// Values in ascending order, each with the place of its block among all.
+struct Sample(Vec<(f64, usize)>);
 
 impl Sample {
-    fn new(values: &[f64]) -> Option<Self> {
-        (values.len() >= MIN_FOR_INTERVAL).then(|| Self { sorted: sorted(values) })
+    fn new(values: &[(u32, f64)], blocks: &[u32]) -> Option<Self> {
+        let placed = values.iter().map(|&(block, value)| Some((value, blocks.binary_search(&block).ok()?)));
+        let mut placed: Vec<_> = placed.collect::<Option<_>>()?;
+        placed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (placed.len() >= MIN_FOR_INTERVAL).then_some(Self(placed))
     }
 
-    /// Draws as many values as there are, with replacement, and returns their median: by counting how often each
-    /// place in the order was drawn, which saves sorting the drawn values.
-    fn resampled_median(&self, random: &mut ChaCha8Rng) -> f64 {
-        let n = self.sorted.len();
-        let mut drawn = vec![0_usize; n];
-        for _ in 0..n {
-            drawn[index(random, n)] += 1;
-        }
-        let (lower, upper) = ((n - 1) / 2, n / 2);
-        (self.at(&drawn, lower) + self.at(&drawn, upper)) / 2.0
+    /// The median of the values in the blocks drawn, each as often as its block was: by counting along the order, which saves
+    /// sorting what was drawn. `None` where nothing was.
+    fn median(&self, drawn: &[usize]) -> Option<f64> {
+        let n: usize = self.0.iter().map(|(_, block)| drawn[*block]).sum();
+        let last = n.checked_sub(1)?;
+        Some((self.at(drawn, last / 2)? + self.at(drawn, n / 2)?) / 2.0)
     }
 
     /// The value at `place` in the order of the drawn ones.
-    fn at(&self, drawn: &[usize], place: usize) -> f64 {
+    fn at(&self, drawn: &[usize], place: usize) -> Option<f64> {
         let mut seen = 0;
-        let found = drawn.iter().position(|times| {
-            seen += times;
+        let found = self.0.iter().find(|(_, block)| {
+            seen += drawn[*block];
             seen > place
         });
-        self.sorted[found.unwrap_or(self.sorted.len() - 1)]
+        found.map(|(value, _)| *value)
     }
 }
 
@@ -130,11 +139,16 @@ mod tests {
         Resampler::new(1, "test")
     }
 
+    /// One value a block.
+    fn blocks(values: &[f64]) -> Vec<(u32, f64)> {
+        (0..).zip(values.iter().copied()).collect()
+    }
+
     #[test]
     fn too_few_values_have_no_interval() {
         for n in 0..MIN_FOR_INTERVAL {
-            assert_eq!(resampler().ratio_of_medians(&[1.0; 20], &vec![1.0; n]), None);
-            assert_eq!(resampler().ratio_of_medians(&vec![1.0; n], &[1.0; 20]), None);
+            assert_eq!(resampler().ratio_of_medians(&blocks(&[1.0; 20]), &blocks(&vec![1.0; n])), None);
+            assert_eq!(resampler().ratio_of_medians(&blocks(&vec![1.0; n]), &blocks(&[1.0; 20])), None);
         }
     }
 
@@ -149,7 +163,7 @@ mod tests {
     #[test]
     fn equal_values_have_an_interval_without_width() {
         assert_eq!(
-            resampler().ratio_of_medians(&[3.0; 9], &[2.0; 6]),
+            resampler().ratio_of_medians(&blocks(&[3.0; 9]), &blocks(&[2.0; 6])),
             Some(Interval { low: 1.5, high: 1.5 })
         );
     }
@@ -160,24 +174,46 @@ mod tests {
         assert_eq!(ratio(0.0, 0.0), None);
         assert_eq!(ratio(1.0, -1.0), None);
         assert_eq!(ratio(2.0, 4.0), Some(0.5));
-        assert_eq!(resampler().ratio_of_medians(&[1.0; 9], &[0.0; 9]), None);
+        assert_eq!(resampler().ratio_of_medians(&blocks(&[1.0; 9]), &blocks(&[0.0; 9])), None);
     }
 
     #[test]
     fn the_same_seed_and_name_give_the_same_interval_and_others_do_not() {
         let values: Vec<f64> = (0..30_u32).map(|i| f64::from(i * i % 37)).collect();
         let of = |seed, name| Resampler::new(seed, name).random.next_u64();
-        let interval = |name| Resampler::new(1, name).ratio_of_medians(&values, &[1.0; 9]);
+        let interval = |name| {
+            Resampler::new(1, name).ratio_of_medians(&blocks(&values), &blocks(&vec![1.0; values.len()]))
+        };
         assert_eq!(interval("a"), interval("a"));
         assert_ne!(of(1, "a"), of(1, "b"));
         assert_ne!(of(1, "a"), of(2, "a"));
     }
 
     #[test]
+    fn what_both_sides_share_in_a_block_does_not_widen_the_interval() {
+        // Blocks of very different speed, in which one side always takes twice as long.
+        let base: Vec<f64> = (0..40_u32).map(|i| f64::from(100 + i * i % 97)).collect();
+        let values: Vec<f64> = base.iter().map(|value| 2.0 * value).collect();
+        let found = resampler().ratio_of_medians(&blocks(&values), &blocks(&base));
+        assert_eq!(found, Some(Interval { low: 2.0, high: 2.0 }));
+        let elsewhere: Vec<(u32, f64)> = (100..).zip(values).collect();
+        let apart = resampler().ratio_of_medians(&elsewhere, &blocks(&base)).expect("enough values");
+        assert!(apart.high - apart.low > 0.1, "{apart:?}");
+    }
+
+    #[test]
+    fn a_side_that_is_missing_in_most_blocks_has_an_interval_from_the_others() {
+        let found = resampler().ratio_of_medians(&blocks(&[3.0; 6]), &blocks(&[2.0; 60]));
+        assert_eq!(found, Some(Interval { low: 1.5, high: 1.5 }));
+    }
+
+    #[test]
     fn over_a_constant_the_interval_is_near_the_exact_one_from_order_statistics() {
         // For 0..=99 the exact 95 % interval runs from the 40th to the 61st value, 39 to 60.
         let values: Vec<f64> = (0..100_u32).map(f64::from).collect();
-        let found = resampler().ratio_of_medians(&values, &[1.0; 9]).expect("enough values");
+        let found = resampler()
+            .ratio_of_medians(&blocks(&values), &blocks(&vec![1.0; values.len()]))
+            .expect("enough values");
         assert!((39.0..=41.0).contains(&found.low), "{found:?}");
         assert!((58.0..=60.0).contains(&found.high), "{found:?}");
     }
@@ -191,7 +227,8 @@ mod tests {
             // Skewed, as start-up times are: the square of a uniform number has the median 0.25.
             let values: Vec<f64> =
                 (0..25).map(|_| (f64::from(random.next_u32()) / f64::from(u32::MAX)).powi(2)).collect();
-            let interval = Resampler::new(run, "coverage").ratio_of_medians(&values, &[1.0; 9]);
+            let interval = Resampler::new(run, "coverage")
+                .ratio_of_medians(&blocks(&values), &blocks(&vec![1.0; values.len()]));
             held += u32::from(interval.is_some_and(|interval| interval.holds(0.25)));
         }
         let share = f64::from(held) / 300.0;
@@ -204,7 +241,7 @@ mod tests {
             values in proptest::collection::vec(0.0..1e6, MIN_FOR_INTERVAL..30), seed in any::<u64>(),
         ) {
             let order = sorted(&values);
-            let found = Resampler::new(seed, "p").ratio_of_medians(&values, &[1.0; 6]).expect("enough values");
+            let found = Resampler::new(seed, "p").ratio_of_medians(&blocks(&values), &blocks(&vec![1.0; values.len()])).expect("enough values");
             prop_assert!(found.within(order[0], order[order.len() - 1]));
             prop_assert!(found.holds(median(&values).expect("not empty")));
         }
