@@ -1,7 +1,5 @@
 //! `gate`: has anything got worse since an earlier recording? Also the last step of `compare --baseline`.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::print;
@@ -89,14 +87,7 @@ fn write(gate: &Gate, options: &GateOptions) -> Result<(), HarnessError> {
         store::write_atomically(path, render::for_junit(gate).as_bytes())?;
     }
     if let Some(path) = &options.markdown {
-        // Added to the end: the file of a job summary is shared by all steps of a job.
-        let text = render::for_markdown(gate);
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|source| HarnessError::File { action: "write", path: path.clone(), source })?;
+        store::append(path, &render::for_markdown(gate))?;
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! `selftest`: how far the gate can be trusted on this host.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::time::Duration;
 
 use workloads::Invocation;
@@ -14,6 +12,7 @@ use crate::report::{markdown, terminal};
 use crate::runner::{LaunchFailure, Observer};
 use crate::selftest::{Effort, run};
 use crate::signals::Interrupts;
+use crate::store;
 use crate::target::delayed::Delayed;
 use crate::target::{Target, target};
 use crate::workload::{Image, Subject};
@@ -64,12 +63,7 @@ pub fn selftest(args: &SelftestArgs) -> Result<u8, HarnessError> {
     print(&format!("{title}\n{}\n\n{words}\n", terminal::lay_out(&table, width)))?;
     if let Some(path) = &args.markdown {
         let text = format!("**{}**\n\n{}\n{verdict}\n", table.title, markdown::lay_out(&table));
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|source| HarnessError::File { action: "write", path: path.clone(), source })?;
+        store::append(path, &text)?;
     }
     Ok(if findings.pass() { DONE } else { UNCLEAR })
 }

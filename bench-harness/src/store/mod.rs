@@ -245,5 +245,19 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     renamed
 }
 
+/// Adds a text to the end of a file, made if it is not there: the summary of a CI job is one file for all its steps.
+///
+/// # Errors
+///
+/// Where the file cannot be opened or written.
+pub fn append(path: &Path, text: &str) -> Result<(), StoreError> {
+    let written = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| StoreError::Write { path: path.to_owned(), source })
+}
+
 #[cfg(test)]
 mod tests;
