@@ -47,7 +47,8 @@ pub struct ContainerOptions {
     /// network of four; the host has the one before it on a TAP device; needs root)
     #[arg(long, value_name = "KIND", value_parser = network)]
     pub network: Option<Network>,
-    /// Give microvm-linux a disk whose contents are a file of the host, changes included unless :ro is said; can be repeated
+    /// Give microvm-linux a disk whose contents are a file of the host, changes included unless :ro is said; can be repeated. The
+    /// guest has it as vda and on: the numbers for a node are in /proc/partitions
     #[arg(long, value_name = "FILE[:ro]", value_parser = disk)]
     pub disk: Vec<Disk>,
     /// Network namespace for the outer end of --network veth, for example /run/netns/NAME [default: ours]
