@@ -10,9 +10,10 @@ fn without_value(status: Status, detail: &str, sample: Sample) -> Sample {
     Sample { value: None, status, detail: detail.into(), ..sample }
 }
 
-/// `n` launches around `centre`, one per cent apart.
+/// `n` launches around `centre`, one per cent apart. What disturbs them is not what they share with another target's.
 fn launches(target: &str, metric: &str, centre: f64, n: u32) -> Vec<Sample> {
-    let value = |block: u32| centre * (1.0 + 0.001 * f64::from(block % 7));
+    let step = if target == BASELINE { 1 } else { 3 };
+    let value = |block: u32| centre * (1.0 + 0.001 * f64::from(step * block % 7));
     (0..n).map(|block| sample(target, metric, block, value(block))).collect()
 }
 
