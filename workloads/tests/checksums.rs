@@ -1,7 +1,8 @@
 //! The catalogue and the program agree: same names, same checksums, for any number of iterations.
 
-use std::net::TcpListener;
+mod common;
 
+use common::echoing;
 use workload_program::Work;
 use workload_real::net_echo::{self, NetEcho};
 use workloads::{Program, Workload, catalogue};
@@ -15,17 +16,6 @@ fn prepare(workload: &Workload) -> Option<Box<dyn Work>> {
         Program::Real => workload_real::prepare,
     };
     (workload.name != "key-value").then(|| prepare(workload.name).expect(workload.name))
-}
-
-/// The address of a server that sends its one client back whatever it gets.
-fn echoing() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("it has an address");
-    std::thread::spawn(move || {
-        let (stream, _) = listener.accept().expect("a client");
-        std::io::copy(&mut &stream, &mut &stream)
-    });
-    address.to_string()
 }
 
 #[test]

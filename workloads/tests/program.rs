@@ -1,14 +1,16 @@
 //! The embedded program, run natively: what it is, what it prints, how it ends.
 
+mod common;
+
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use common::echoing;
 use workloads::protocol::{Line, Parser};
 use workloads::{Invocation, PROGRAM, Program, REAL_PROGRAM, catalogue};
 
@@ -45,17 +47,6 @@ fn run(arguments: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("the program prints ASCII")
-}
-
-/// The address of a server that sends its one client back whatever it gets; where there is none, it waits until the test's end.
-fn echoing() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("it has an address");
-    std::thread::spawn(move || {
-        let (stream, _) = listener.accept().expect("a client");
-        std::io::copy(&mut &stream, &mut &stream)
-    });
-    address.to_string()
 }
 
 #[test]
