@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::sys::{attempt, call, flags, timespec};
 
-/// What the stack may still need below the place that is known here: the rest of this frame, and a system call's.
+/// What the stack may still need below the place that is known here: the rest of this frame, of which [`Code`] is a quarter of a KiB.
 const STACK_IN_USE: usize = 2 << 10;
 /// How far below that an earlier, deeper call may have gone.
 const STACK_TO_LOOK_AT: usize = 1 << 20;
 const PAGE: usize = 4096;
 
-/// More segments than the executable and its few libraries have.
-const MOST_SEGMENTS: usize = 64;
+/// As many segments as an executable and its few libraries have; what there is beyond stays.
+const MOST_SEGMENTS: usize = 16;
 
 /// Gives back to the kernel what the calling process can get again when it needs it, and then waits until `ended` is readable, a
 /// signal has come, or time is over: its own and its libraries' code, what of the stack is not in use, and free memory of the C
@@ -47,7 +47,8 @@ pub fn give_back_memory_until(ended: BorrowedFd<'_>, timeout: Option<Duration>) 
             }
         }
     }
-    for (start, length) in code.segments.into_iter().take(code.count) {
+    // By reference: a copy of them would be in this frame, too.
+    for &(start, length) in code.segments.iter().take(code.count) {
         // SAFETY: a private mapping of a file that nobody writes to (what is relocated lies in segments that can be written
         // to): the pages come back from the file as they were. The vDSO refuses.
         unsafe { attempt(libc::SYS_madvise, [start, length, flags(libc::MADV_DONTNEED), 0, 0, 0]) };
