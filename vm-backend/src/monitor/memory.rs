@@ -108,6 +108,9 @@ impl<'v> Memory<'v> {
     fn complete_segment(&self, layout: &Layout, s: &Segment, program: &File) -> Result<(), Failure> {
         let failed = at(Step::Load);
         let gpa = layout.window_to_gpa(s.va);
+        if s.file_size == 0 {
+            return Ok(());
+        }
         if !s.can_be_mapped() {
             let mut file = program.try_clone().map_err(&failed)?;
             io::Seek::seek(&mut file, io::SeekFrom::Start(s.offset)).map_err(&failed)?;
@@ -119,7 +122,7 @@ impl<'v> Memory<'v> {
         // Beyond its contents a writable segment is zero, also in the page that they end in.
         let end = gpa + s.file_size;
         let rest = end.next_multiple_of(PAGE).min(gpa + s.mem_size).saturating_sub(end);
-        if !s.write || s.file_size == 0 || rest == 0 {
+        if !s.write {
             return Ok(());
         }
         // In small pieces, since a whole page of zeros on the stack is one more page of it.
