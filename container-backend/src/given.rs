@@ -72,7 +72,7 @@ impl Given<'_> {
             if set != 0 {
                 before.push(Op::TreeAttributes { slot, set });
             }
-            place.push(Op::MoveMount { slot, target: to });
+            place.push(Op::MoveMount { slot, target: to, follow: true });
             slot += 1;
         };
         let mut points = Vec::new();
@@ -103,7 +103,7 @@ impl Given<'_> {
         }
         after.push(Op::Umask(UMASK));
         // proc before the binds, one of which may lie in it.
-        after.push(Op::MoveMount { slot: proc_slot, target: relative("proc") });
+        after.push(Op::MoveMount { slot: proc_slot, target: relative("proc"), follow: true });
         if self.proc == Proc::Masked {
             after.extend(masks(""));
         }

@@ -36,8 +36,8 @@ pub(crate) enum Op {
     OpenTree { slot: usize, path: CString, recursive: bool },
     /// mount_setattr(2): adds attributes to the copy in a slot (it never removes one, so nothing locked is in the way).
     TreeAttributes { slot: usize, set: u64 },
-    /// move_mount(2): places the copy.
-    MoveMount { slot: usize, target: CString },
+    /// move_mount(2): places the copy. `follow` a link at the target only where no link leads outside: after the pivot.
+    MoveMount { slot: usize, target: CString, follow: bool },
     /// move_mount(2): places the mount of the image's root that the caller has made for this start.
     PlaceImage { target: CString },
     /// mount(2).

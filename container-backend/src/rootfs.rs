@@ -68,7 +68,7 @@ impl Root<'_> {
             if set != 0 {
                 ops.push(Op::TreeAttributes { slot, set });
             }
-            place.push(Op::MoveMount { slot, target: to });
+            place.push(Op::MoveMount { slot, target: to, follow: false });
             slot += 1;
         };
         if let Some(program) = self.program {
@@ -245,8 +245,11 @@ pub(crate) fn sys(early: bool) -> Vec<Op> {
         flags,
         data: data.map(relative),
     };
-    let mut ops =
-        vec![if early { Op::MoveMount { slot: SYS_SLOT, target } } else { mount(c"sysfs", target, None) }];
+    let mut ops = vec![if early {
+        Op::MoveMount { slot: SYS_SLOT, target, follow: true }
+    } else {
+        mount(c"sysfs", target, None)
+    }];
     // Which of them there are depends on the kernel alone, so the caller's own /sys tells.
     let there = |name: &&str| Path::new("/sys").join(name).is_dir();
     let covered = SYS_MASKED.into_iter().filter(there);

@@ -97,11 +97,13 @@ fn its_proc_is_covered_and_protected_where_engines_do_so_and_can_be_written_to_e
 fn links_in_a_root_at_the_places_of_mounts_lead_nowhere_outside() {
     let Some(dir) = folder() else { return };
     let outside = tempfile::tempdir().expect("a folder");
-    for name in ["proc", "dev"] {
+    for name in ["proc", "dev", "sys", "data"] {
         std::os::unix::fs::symlink(outside.path(), dir.path().join(name)).expect("made");
     }
     // The mounts go to a folder of that path inside, or fail; the host's is not touched.
-    let prepared = within(Rootfs::Folder(dir.path().to_owned()), &["list", "/"]).prepare().expect("good");
+    let bind = Bind { host: "/".into(), inside: "/data".into(), read_only: true };
+    let config = within(Rootfs::Folder(dir.path().to_owned()), &["list", "/"]).sys(true).bind(bind);
+    let prepared = config.prepare().expect("good");
     if let Ok(mut process) = prepared.spawn(container_backend::Stdio::null()) {
         process.wait(Some(PATIENCE)).expect("it can be waited for");
     }
@@ -136,6 +138,13 @@ fn files_and_folders_of_the_host_can_be_bound_and_protected() {
         assert_eq!(with(bind("/data", false), &["write", "/data/new"]), "open: done\nwrite: done\n");
         std::fs::remove_file(shared.path().join("new")).expect("it was written on the host");
     }
+    std::os::unix::fs::symlink("/link-target", dir.path().join("link")).expect("made");
+    let through_a_link = within(Rootfs::Folder(dir.path().to_owned()), &["show", "/link-target/file"]);
+    assert_eq!(
+        run(through_a_link.bind(bind("/link", true))).stdout,
+        "host\n",
+        "it is on what the link leads to"
+    );
     let bad = container(&[]).expect("containers work").bind(bind("/../x", true)).prepare();
     assert!(matches!(bad, Err(PrepareError::BindPlace { .. })), "{bad:?}");
 }

@@ -69,8 +69,8 @@ pub(super) unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SL
             let attributes = ptr::from_ref(&attributes) as usize;
             sys!(SYS_mount_setattr, tree(trees, *slot), sys::path(c""), at, attributes, size)
         }
-        Op::MoveMount { slot, target } => place(tree(trees, *slot), target),
-        Op::PlaceImage { target } => place(sys::fd(start.image), target),
+        Op::MoveMount { slot, target, follow } => place(tree(trees, *slot), target, *follow),
+        Op::PlaceImage { target } => place(sys::fd(start.image), target, false),
         Op::Mount { source, target, fstype, flags, data } => {
             let fstype = fstype.map_or(0, sys::path);
             #[expect(
@@ -211,9 +211,10 @@ const FSOPEN_CLOEXEC: usize = 1;
 const FSMOUNT_CLOEXEC: usize = 1;
 const FSCONFIG_CMD_CREATE: usize = 6;
 
-/// Puts a mount at `target`.
-fn place(mount: usize, target: &CStr) -> Ret {
-    let (none, how) = (sys::path(c""), libc::MOVE_MOUNT_F_EMPTY_PATH as usize);
+/// Puts a mount at `target`, or at what a link there leads to.
+fn place(mount: usize, target: &CStr, follow: bool) -> Ret {
+    let links = if follow { libc::MOVE_MOUNT_T_SYMLINKS } else { 0 };
+    let (none, how) = (sys::path(c""), (libc::MOVE_MOUNT_F_EMPTY_PATH | links) as usize);
     let (here, target) = (sys::fd(libc::AT_FDCWD), sys::path(target));
     // SAFETY: a number, which may well be no descriptor, and two C strings.
     unsafe { call(libc::SYS_move_mount, [mount, none, here, target, how, 0]) }
