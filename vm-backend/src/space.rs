@@ -37,6 +37,16 @@ pub(crate) fn map(
     if got == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(got.cast()) }
 }
 
+/// What a guest can tell the host about its memory.
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+pub(crate) enum Advice {
+    /// The pages are given back; they read as zero afterwards.
+    Discard = libc::MADV_DONTNEED,
+    /// Large pages are worth their memory here.
+    LargePages = libc::MADV_HUGEPAGE,
+}
+
 /// The memory of machines of one kind, all of it mapped, none of it there.
 #[derive(Debug)]
 pub(crate) struct Space {
@@ -95,11 +105,11 @@ impl Space {
         unsafe { libc::madvise(self.place(gpa).cast(), usize_of(len), libc::MADV_POPULATE_WRITE) };
     }
 
-    /// Gives pages of the anonymous part back to the host; they read as zero afterwards.
-    pub fn discard(&self, gpa: u64, len: u64) -> io::Result<()> {
+    /// Tells the host about pages of the anonymous part.
+    pub fn advise(&self, gpa: u64, len: u64, advice: Advice) -> io::Result<()> {
         // SAFETY: the range lies in the anonymous part of the reservation, which only the guest uses, and the guest asked
         // for it.
-        let result = unsafe { libc::madvise(self.place(gpa).cast(), usize_of(len), libc::MADV_DONTNEED) };
+        let result = unsafe { libc::madvise(self.place(gpa).cast(), usize_of(len), advice as libc::c_int) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

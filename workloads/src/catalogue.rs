@@ -128,7 +128,7 @@ static ALL: [Workload; 18] = [
         operations_per_iteration: 4 * 65_536,
         expected_check: "b489593f7a9328ac",
         figures: &[("step_16kib", "ns"), ("step_256kib", "ns"), ("step_4mib", "ns"), ("step_128mib", "ns")],
-        needs: needs(142 * MIB, MAPPING),
+        needs: needs(154 * MIB, MAPPING),
     },
     Workload {
         program: Program::Core,

@@ -126,6 +126,8 @@ pub mod op {
     pub const RANDOM: u64 = 10;
     /// Set the base of a segment, where the CPU lacks wrfsbase: 0 for FS or 1 for GS, base. Result: 0.
     pub const SET_BASE: u64 = 11;
+    /// Advise the host to back a page range of the window by large pages: address, length. Result: 0 or a negative errno.
+    pub const LARGE_PAGES: u64 = 12;
 }
 
 /// One request, filled in by the guest before it writes to [`port::DOORBELL`], answered in place.

@@ -15,7 +15,7 @@ use crate::elf::{Image, Segment};
 use crate::layout::{BOOT_GPA, FilePlace, HOT_GPA, IMAGE_GPA, Layout};
 use crate::probe::Virtualisation;
 use crate::report::{Failure, Report, Step};
-use crate::space::{Space, map, usize_of};
+use crate::space::{Advice, Space, map, usize_of};
 use crate::vm::Vm;
 
 /// Memory is added in pieces of at least this size: a slot costs an exit and an ioctl.
@@ -210,6 +210,16 @@ impl<'v> Memory<'v> {
 
     /// Gives pages of the window back to the host; they read as zero afterwards.
     pub fn release(&self, layout: &Layout, va: u64, len: u64) -> Result<(), i32> {
+        self.advise(layout, va, len, Advice::Discard)
+    }
+
+    /// Has the host back pages of the window by large ones. An error where it has none, as without a guest between.
+    pub fn large_pages(&self, layout: &Layout, va: u64, len: u64) -> Result<(), i32> {
+        self.advise(layout, va, len, Advice::LargePages)
+    }
+
+    /// As far as the window is backed.
+    fn advise(&self, layout: &Layout, va: u64, len: u64, advice: Advice) -> Result<(), i32> {
         let end = va.checked_add(len).ok_or(libc::EINVAL)?.min(self.backed_end);
         if va < layout.brk_start || !va.is_multiple_of(PAGE) {
             return Err(libc::EINVAL);
@@ -217,8 +227,8 @@ impl<'v> Memory<'v> {
         if va >= end {
             return Ok(());
         }
-        let discarded = self.space.discard(layout.window_to_gpa(va), end - va);
-        discarded.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+        let advised = self.space.advise(layout.window_to_gpa(va), end - va, advice);
+        advised.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
     }
 
     /// Maps a file that was handed over to where the guest expects it.

@@ -80,6 +80,7 @@ pub(super) fn serve(
         }
         op::BACK => memory.back(vm, fd, report, a)?,
         op::RELEASE => memory.release(&vm.layout, a, b).map(|()| 0),
+        op::LARGE_PAGES => memory.large_pages(&vm.layout, a, b).map(|()| 0),
         op::SLEEP => {
             sleep(a);
             Ok(0)

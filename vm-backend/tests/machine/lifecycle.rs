@@ -182,3 +182,27 @@ fn a_monitor_keeps_no_descriptor_of_the_caller() {
 fn scenario_program() -> String {
     Scenario::c("fault").map_or_else(String::new, |s| s.program.to_string_lossy().into_owned())
 }
+
+/// Large pages of the host are advised for as many bytes of the monitor's memory as the guest's program asked for.
+#[test]
+fn advice_for_large_pages_reaches_the_host() {
+    let Some(scenario) = Scenario::c("large") else { return };
+    let mut running = Running::start(&scenario.prepare());
+    if running.first_line() != "0" {
+        println!("skipped: this kernel has no transparent huge pages");
+        return;
+    }
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", running.monitor.pid())).unwrap();
+    let mut size = 0;
+    let mut advised = 0;
+    for line in smaps.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("Size:") => size = words.next().and_then(|kib| kib.parse::<u64>().ok()).unwrap(),
+            // Documentation/filesystems/proc.rst: hg, the huge page advise flag.
+            Some("VmFlags:") if words.any(|flag| flag == "hg") => advised += size,
+            _ => {}
+        }
+    }
+    assert_eq!(advised, 16 << 10, "{smaps}");
+}

@@ -49,6 +49,9 @@ static void mappings(void) {
     CHECK(madvise(fixed, 1 << 20, MADV_DONTNEED) == 0 && all(fixed, 1 << 20, 0));
     SHOW(madvise(fixed + 1, 4096, MADV_DONTNEED));
     SHOW(madvise(fixed, 4096, MADV_WILLNEED));
+    SHOW(madvise(fixed, 1 << 20, MADV_HUGEPAGE));
+    SHOW(madvise(fixed + 1, 4096, MADV_HUGEPAGE));
+    CHECK(all(fixed, 1 << 20, 0));
     memset(a, 3, SIZE);
     SHOW(munmap(a, SIZE));
     /* What was freed reads as zero when it is handed out again. */

@@ -20,6 +20,7 @@ pub mod cpu_float;
 pub mod cpu_int;
 pub mod deflate;
 pub mod entry;
+pub mod large;
 pub mod mem_latency;
 pub mod mem_stream;
 pub mod mix;

@@ -8,6 +8,7 @@
 
 use core::hint::black_box;
 
+use crate::large::LargeWords;
 use crate::mix::{Random, fold};
 use crate::sys::now_ns;
 use crate::work::{Figure, PrepareError, Work, filled, iterate};
@@ -30,7 +31,7 @@ const SEED: u64 = 0x1a7e_0c1e;
 /// Nodes in the order of memory, [`NODE_WORDS`] words each: first the index of the next node's first word,
 /// then the rank.
 struct Ring {
-    words: Vec<usize>,
+    words: LargeWords,
     position: usize,
     elapsed_ns: u64,
 }
@@ -46,7 +47,7 @@ impl Ring {
             order[place as usize] = order[other as usize];
             order[other as usize] = place;
         }
-        let mut words = filled(order.len() * NODE_WORDS, 0_usize)?;
+        let mut words = LargeWords::new(order.len() * NODE_WORDS)?;
         let following = order.iter().cycle().skip(1);
         for (rank, (node, next)) in order.iter().zip(following).enumerate() {
             words[*node as usize * NODE_WORDS] = *next as usize * NODE_WORDS;

@@ -6,8 +6,8 @@
 use crate::errno::{EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, Result};
 use crate::vfs::fd::{self, Target};
 use crate::vfs::{Kind, file_entry, nodes};
-use crate::{heap, user};
-use vm_abi::PAGE;
+use crate::{heap, port, user};
+use vm_abi::{PAGE, op};
 
 const PROT_NONE: u64 = 0;
 const MAP_SHARED: u64 = 1;
@@ -75,19 +75,25 @@ pub fn mremap(at: u64, old: u64, new: u64, flags: u64) -> Result {
     heap::remap(at, old, new, flags & MREMAP_MAYMOVE != 0)
 }
 
-/// madvise(2) and msync(2): MADV_DONTNEED empties, everything else is advice.
+/// madvise(2) and msync(2): MADV_DONTNEED empties, MADV_HUGEPAGE is passed on to the host, everything else is advice.
 pub fn madvise(number: u64, at: u64, len: u64, advice: u64) -> Result {
     const MSYNC: u64 = 26;
     const MADV_DONTNEED: u64 = 4;
+    const MADV_HUGEPAGE: u64 = 14;
     if !at.is_multiple_of(PAGE) {
         return Err(EINVAL);
     }
-    if number != MSYNC && advice == MADV_DONTNEED {
-        let end = at.checked_add(heap::pages(len)?).ok_or(EINVAL)?;
-        if !heap::holds(at, end) {
-            return Err(ENOMEM);
-        }
-        heap::clear(at, end);
+    if number == MSYNC || !matches!(advice, MADV_DONTNEED | MADV_HUGEPAGE) {
+        return Ok(0);
     }
+    let end = at.checked_add(heap::pages(len)?).ok_or(EINVAL)?;
+    if !heap::holds(at, end) {
+        return Err(ENOMEM);
+    }
+    if advice == MADV_HUGEPAGE {
+        // The guest's own pages are large here, and count for nothing where the host's below them are small.
+        return port::call(op::LARGE_PAGES, [at, end - at, 0, 0]);
+    }
+    heap::clear(at, end);
     Ok(0)
 }
