@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::backing::Backing;
 use crate::error::ConfigError;
 
 /// Memory of a machine when nothing else is asked for: 512 MiB. It costs nothing until it is touched.
@@ -25,6 +26,7 @@ pub enum Program {
 pub struct VmConfig {
     pub(crate) program: Program,
     pub(crate) memory: u64,
+    pub(crate) backing: Backing,
     pub(crate) guest_path: Option<CString>,
     pub(crate) args: Vec<CString>,
     pub(crate) env: Vec<CString>,
@@ -38,6 +40,7 @@ impl VmConfig {
         Self {
             program,
             memory: DEFAULT_MEMORY,
+            backing: Backing::default(),
             guest_path: None,
             args: Vec::new(),
             env: Vec::new(),
@@ -52,6 +55,12 @@ impl VmConfig {
             Some(bytes) => self.memory = bytes,
             None => self.error = Some(ConfigError::MemoryAbsurd { mib }),
         }
+        self
+    }
+
+    /// How the host backs the memory of each instance; [`Backing::Untouched`] by default.
+    pub fn backing(mut self, backing: Backing) -> Self {
+        self.backing = backing;
         self
     }
 
@@ -110,7 +119,8 @@ impl VmConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        self.error.clone().map_or(Ok(()), Err)
+        self.error.clone().map_or(Ok(()), Err)?;
+        self.backing.check()
     }
 
     /// Checks program, memory and files, and computes everything that is the same for every instance.

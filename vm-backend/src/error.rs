@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A request that cannot be met as it is worded.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Memory in bytes does not fit 64 bits.
     #[error("{mib} MiB of memory is more than any machine has")]
@@ -28,6 +28,15 @@ pub enum ConfigError {
         /// What the host has, MiB.
         host: u64,
     },
+    /// Transparent huge pages are switched off.
+    #[error("this host gives no huge pages: {file} says \"never\"; as root, write \"madvise\" to it")]
+    HugePagesOff {
+        /// What says so.
+        file: &'static str,
+    },
+    /// The kernel was built without them.
+    #[error("this host's kernel has no transparent huge pages (CONFIG_TRANSPARENT_HUGEPAGE)")]
+    NoHugePages,
     /// A path in the guest must say where it starts.
     #[error("the path {path} in the guest is not absolute", path = .path.display())]
     GuestPathNotAbsolute {

@@ -26,7 +26,7 @@
 //! * [`report`]: how it ended, its timeline, its exits
 //! * [`probe`](mod@probe): what stands behind `/dev/kvm`
 //! * [`elf`], [`layout`], [`template`], [`boot`]: how a program becomes guest memory and registers
-//! * `space`: the address space that instances inherit
+//! * `space`: the address space that instances inherit; `backing`: what stands behind it
 //! * `monitor`: the process that holds the machine
 //! * [`linux`]: the same program under a real Linux kernel
 //! * [`error`]: what can go wrong, by step
@@ -34,6 +34,7 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("vm-backend needs x86-64 Linux");
 
+mod backing;
 pub mod boot;
 mod clock;
 pub mod config;
@@ -51,6 +52,7 @@ mod space;
 pub mod template;
 pub mod vm;
 
+pub use backing::Backing;
 pub use config::{Program, Stdio, VmConfig};
 pub use error::{ConfigError, Error, KvmError, ProgramError};
 pub use linux::{KernelError, LinuxConfig, LinuxError, LinuxVm, Root};

@@ -60,9 +60,13 @@ pub enum Step {
     Init,
     /// Making the disks and the network card of a Linux guest.
     Devices,
+    /// MADV_POPULATE_WRITE over the guest's memory.
+    PopulateMemory,
+    /// MADV_HUGEPAGE over the guest's memory.
+    AskHugePages,
 }
 
-const STEPS: [(Step, &CStr); 17] = [
+const STEPS: [(Step, &CStr); 19] = [
     (Step::Detach, c"detaching from the caller"),
     (Step::Open, c"opening /dev/kvm"),
     (Step::CreateVm, c"KVM_CREATE_VM"),
@@ -80,6 +84,8 @@ const STEPS: [(Step, &CStr); 17] = [
     (Step::GuestReset, c"the guest's kernel panicked or reset the machine before the program ended"),
     (Step::Init, c"init in the guest failed"),
     (Step::Devices, c"making disks and network card"),
+    (Step::PopulateMemory, c"filling in guest memory (MADV_POPULATE_WRITE, of Linux 5.14)"),
+    (Step::AskHugePages, c"asking for huge pages (MADV_HUGEPAGE)"),
 ];
 
 /// A failure of the monitor, read from the report.

@@ -13,6 +13,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use vm_abi::{BOOT_VA, Boot, LARGE_PAGE};
 
+use crate::backing::Backing;
 use crate::boot::cpuid::{self, Cpu};
 use crate::boot::regs;
 use crate::clock::monotonic_ns;
@@ -39,6 +40,7 @@ pub struct Vm {
     pub(crate) layout: Layout,
     pub(crate) template: Template,
     pub(crate) space: Space,
+    pub(crate) backing: Backing,
     pub(crate) cpu: Cpu,
     pub(crate) msrs: Msrs,
     pub(crate) stack: Vec<u8>,
@@ -135,6 +137,7 @@ impl Vm {
             layout,
             template,
             space,
+            backing: config.backing,
             cpu,
             msrs,
             stack,

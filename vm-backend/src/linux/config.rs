@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::machine::LinuxVm;
+use crate::backing::Backing;
 use crate::config::{Program, VmConfig};
 use crate::error::Error;
 
@@ -79,6 +80,11 @@ impl LinuxConfig {
     /// Memory of the machine in MiB.
     pub fn mem_mib(self, mib: u64) -> Self {
         self.common(|c| c.mem_mib(mib))
+    }
+
+    /// How the host backs the memory of each instance; [`Backing::Untouched`] by default.
+    pub fn backing(self, backing: Backing) -> Self {
+        self.common(|c| c.backing(backing))
     }
 
     /// Number of processors.

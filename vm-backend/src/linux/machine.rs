@@ -30,6 +30,7 @@ use super::layout::{
 use super::params::{self, Initramfs};
 use super::virtio::tap::Tap;
 use super::{PHASES, acpi, bus, monitor, mptable, rootfs};
+use crate::backing::Backing;
 use crate::config::Stdio;
 use crate::error::{ConfigError, Error};
 use crate::probe::{self, Virtualisation};
@@ -65,6 +66,7 @@ pub struct LinuxVm {
     /// The kernel unpacks itself.
     pub(super) compressed: bool,
     pub(super) memory: u64,
+    pub(super) backing: Backing,
     pub(super) vcpus: u8,
     pub(super) cpu: Cpu,
     pub(super) texts: Texts,
@@ -259,6 +261,7 @@ impl LinuxVm {
             entry,
             compressed,
             memory,
+            backing: config.common.backing,
             vcpus,
             cpu,
             texts,

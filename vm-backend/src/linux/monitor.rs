@@ -20,6 +20,7 @@ use super::machine::LinuxVm;
 use super::mailbox::{Post, Start, Streams};
 use super::vcpu::{Devices, Vcpu};
 use super::virtio::tap::Tap;
+use crate::backing::Backing;
 use crate::clock::monotonic_ns;
 use crate::config::Stdio;
 use crate::monitor::{FAILED, at, detach};
@@ -67,8 +68,9 @@ pub(super) fn run(
     for (slot, (gpa, size, host)) in (0u32..).zip(&regions) {
         add_slot(&fd, slot, *gpa, *size, *host, report)?;
     }
-    for (_, size, host) in regions.iter().filter(|(gpa, ..)| *gpa != MAILBOX_GPA) {
+    for (gpa, size, host) in regions.iter().filter(|(gpa, ..)| *gpa != MAILBOX_GPA) {
         report.memory_at(*host, *size);
+        back(vm, *gpa, *size, *host)?;
     }
     phase(Phase::Memory);
     let memory = accessible(&regions)?;
@@ -145,6 +147,32 @@ fn add_slot(
     Ok(())
 }
 
+/// Backs a stretch of RAM as the configuration says, but for what the image will be mapped over.
+fn back(vm: &LinuxVm, gpa: u64, size: u64, host: *mut u8) -> Result<(), Failure> {
+    if vm.backing == Backing::Untouched {
+        return Ok(());
+    }
+    for (start, len) in between(&vm.parts, gpa, size) {
+        let offset = usize::try_from(start - gpa).map_err(|e| at(Step::MapMemory)(io::Error::other(e)))?;
+        vm.backing.apply(host.wrapping_add(offset), len)?;
+    }
+    Ok(())
+}
+
+/// What of a stretch lies between these parts, which ascend.
+fn between(parts: &[(u64, u64)], start: u64, size: u64) -> Vec<(u64, u64)> {
+    let (mut from, end) = (start, start + size);
+    let mut free = Vec::new();
+    for (part, len) in parts.iter().copied().filter(|(part, len)| part + len > start).chain([(end, 0)]) {
+        let to = part.min(end);
+        if from < to {
+            free.push((from, to - from));
+        }
+        from = from.max(part + len);
+    }
+    free
+}
+
 /// The same memory for reading and writing from here.
 fn accessible(regions: &[(u64, u64, *mut u8)]) -> Result<GuestMemoryMmap<()>, Failure> {
     let failed = at(Step::MapMemory);
@@ -170,7 +198,11 @@ fn load(vm: &LinuxVm, low: *mut u8) -> Result<(), Failure> {
         let offset = usize::try_from(*gpa).map_err(|e| failed(io::Error::other(e)))?;
         // Inside the reservation of the low memory: checked above.
         let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
-        map(low.wrapping_add(offset), *len, READ_WRITE, flags, Some((&vm.image, *gpa))).map_err(failed)?;
+        let place = low.wrapping_add(offset);
+        map(place, *len, READ_WRITE, flags, Some((&vm.image, *gpa))).map_err(failed)?;
+        if vm.backing == Backing::Prefaulted {
+            vm.backing.apply(place, *len)?;
+        }
     }
     Ok(())
 }
@@ -247,4 +279,19 @@ fn end(result: Result<i32, Failure>, devices: &Mutex<Devices<'_>>, report: &Repo
     });
     // SAFETY: ends the process without running the caller's exit handlers, which are not ours; the kernel frees the rest.
     unsafe { libc::_exit(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_between_the_parts_of_an_image_is_the_rest_of_the_memory() {
+        let parts = [(0, 10), (20, 30), (90, 10)];
+        assert_eq!(between(&parts, 0, 100), [(10, 10), (50, 40)]);
+        // An image below it all, and none.
+        assert_eq!(between(&parts, 200, 50), [(200, 50)]);
+        assert_eq!(between(&[], 0, 100), [(0, 100)]);
+        assert_eq!(between(&[(0, 10), (5, 20)], 0, 30), [(25, 5)]);
+    }
 }

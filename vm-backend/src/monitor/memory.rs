@@ -57,11 +57,13 @@ impl<'v> Memory<'v> {
         }
     }
 
-    /// Registers what is backed from the start.
+    /// Registers what is backed from the start; the host's side of it is as the configuration says.
     pub fn register(&mut self, vm: &Vm, fd: &VmFd, report: &Report) -> Result<(), Failure> {
         report.memory_at(self.space.place(0), vm.layout.memory);
         let first = vm.layout.window_to_gpa(vm.layout.first_backed);
-        self.add_slot(fd, report, 0, first, self.space.place(0) as u64, 0)
+        self.add_slot(fd, report, 0, first, self.space.place(0) as u64, 0)?;
+        // All of it: what is registered later is the guest's memory as well.
+        vm.backing.apply(self.space.place(0), vm.layout.memory)
     }
 
     /// The pages that nearly every program needs before its first output.

@@ -6,8 +6,11 @@
 
 #![expect(clippy::print_stdout, reason = "says why a test skips")]
 
+mod backing;
 mod common;
 mod devices;
 mod hostile;
+#[path = "../pages/mod.rs"]
+mod pages;
 mod programs;
 mod refused;

@@ -6,11 +6,14 @@
     reason = "a test stops at what it did not expect, and says why it was skipped"
 )]
 
+mod backing;
 mod calls;
 mod common;
 mod config;
 mod endings;
 mod hostile;
 mod lifecycle;
+#[path = "../pages/mod.rs"]
+mod pages;
 mod real_programs;
 mod streams;
