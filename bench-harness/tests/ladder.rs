@@ -84,3 +84,40 @@ fn rungs_of_a_target_that_the_host_cannot_run_are_skipped_with_its_reason() {
     assert_eq!(skipped, expected);
     assert!(rows.iter().any(|row| row.target == "native" && row.metric == "ready_ns"));
 }
+
+#[test]
+fn what_stands_behind_the_memory_of_a_machine_shows_in_what_it_takes() {
+    const MIB: f64 = 1_048_576.0;
+    if let Err(reason) = target(TargetKind::Microvm).probe() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let rows = climb(&[TargetKind::Microvm], &[]);
+    let failed: Vec<&Sample> = rows.iter().filter(|row| row.status == Status::Failed).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    let found = |rung: &str, metric: &str| -> Vec<f64> {
+        let own = |row: &&Sample| row.target == rung && row.metric == metric && row.status == Status::Ok;
+        rows.iter().filter(own).filter_map(|row| row.value).collect()
+    };
+    let all_of = |rung: &str, metric: &str, holds: &dyn Fn(f64) -> bool| {
+        let values = found(rung, metric);
+        assert!(
+            !values.is_empty() && values.iter().all(|value| holds(*value)),
+            "{metric} of {rung}: {values:?}"
+        );
+    };
+    all_of("microvm:64MiB", "guest_ram_bytes", &|bytes| bytes < 32.0 * MIB);
+    all_of("microvm:prefaulted", "guest_ram_bytes", &|bytes| bytes >= 64.0 * MIB);
+    all_of("microvm:prefaulted", "pss_bytes", &|bytes| bytes >= 64.0 * MIB);
+    all_of("microvm:prefaulted", "ready_ns", &|ns| ns > 0.0);
+    match rows.iter().find(|row| row.target == "microvm:huge-pages" && row.status == Status::Skipped) {
+        Some(row) => assert!(row.detail.contains("huge pages"), "{}", row.detail),
+        None => {
+            // A stack in one of them, at least.
+            all_of("microvm:huge-pages", "guest_ram_bytes", &|bytes| {
+                (2.0 * MIB..64.0 * MIB).contains(&bytes)
+            });
+            all_of("microvm:huge-pages", "ready_ns", &|ns| ns > 0.0);
+        }
+    }
+}

@@ -83,7 +83,9 @@ impl Experiment {
             Self::Startup => "start to first byte (by phase), start to exit, end to nothing being left",
             Self::Memory => "what one idle instance costs the host, by six methods",
             Self::Overhead => "the same work in every target, timed inside and outside",
-            Self::Ladder => "what each layer of isolation, and each size of a machine, costs by itself",
+            Self::Ladder => {
+                "what each layer of isolation, and size, backing and kernel of a machine, cost by themselves"
+            }
             Self::Density => "many idle instances at the same time, up to a number or a budget of memory",
             Self::Surface => {
                 "system calls and kernel functions of the host that an instance reaches, and what it sees of the host"

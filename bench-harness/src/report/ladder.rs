@@ -5,7 +5,7 @@ use super::table::{Table, difference, head, value};
 use crate::record::{LADDER, metric};
 use crate::stats::Interval;
 use crate::summary::SummaryRow;
-use crate::target::rung::{Compared, WHOLE, compared};
+use crate::target::rung::{BACKINGS, Compared, WHOLE, compared};
 use crate::units::format_value;
 
 /// The bare process that the container's ladder begins with.
@@ -67,7 +67,7 @@ pub(super) fn tables(rows: &[SummaryRow]) -> Vec<Table> {
         layers,
     );
     let machines = table(
-        "What size, kernel and devices of a virtual machine cost, over the plainest of each",
+        "What size, backing, kernel and devices of a virtual machine cost, over the plainest of each",
         "machine",
         machines,
     );
@@ -101,6 +101,7 @@ pub(super) fn answers(rows: &[SummaryRow]) -> Vec<String> {
         sentences.extend(layers_of(rows, name, what));
     }
     sentences.extend(network(rows));
+    sentences.extend(rungs(rows).into_iter().filter_map(|rung| backed(rows, rung)));
     sentences
 }
 
@@ -146,6 +147,22 @@ fn with_interval(row: &SummaryRow) -> String {
         format!(" [{}, {}]", format_value(interval.low, &row.unit), format_value(interval.high, &row.unit))
     });
     format!("{}{interval}", value(row.median, row))
+}
+
+/// `Memory of microvm:64MiB that is prefaulted: the time to the first byte changes by 15.2 ms, PSS by ...`
+fn backed(rows: &[SummaryRow], rung: &str) -> Option<String> {
+    let (_, kind) = rung.split_once(':')?;
+    let what = BACKINGS.iter().find(|(name, ..)| *name == kind)?.2;
+    let Compared::Over(other) = compared(rung)? else { return None };
+    let change = |name, of: &str| {
+        let row = cost(rows, rung, name).filter(|row| row.median.is_some())?;
+        let seen = row.ci95.is_none_or(|interval| !interval.holds(0.0));
+        let by = if seen { with_interval(row) } else { difference(row, false) };
+        Some(format!("{of} by {by}"))
+    };
+    let changes = [(metric::READY, "the time to the first byte"), (metric::PSS, "the PSS of an instance")];
+    let parts: Vec<_> = changes.into_iter().filter_map(|(name, of)| change(name, of)).collect();
+    (!parts.is_empty()).then(|| format!("Memory {what} changes, over {other}, {}.", parts.join(" and ")))
 }
 
 /// Where the network namespace's cost lies. Said for this host, from these figures.
@@ -255,6 +272,22 @@ mod tests {
         let table = &tables(&rows)[0];
         assert_eq!(table.rows[0][..2], ["+mount", "200 [200, 200] us"].map(String::from));
         assert!(table.rows[1][1].starts_with('<'), "{table:?}");
+    }
+
+    #[test]
+    fn the_answers_say_what_stands_behind_the_memory_of_a_machine_and_what_that_costs() {
+        let mut all = samples("microvm:64MiB", metric::READY, "ns", 1e6);
+        all.extend(samples("microvm:prefaulted", metric::READY, "ns", 1.6e7));
+        all.extend(samples("microvm:huge-pages", metric::READY, "ns", 1e6));
+        all.extend(samples("microvm:64MiB", metric::PSS, "bytes", 1_048_576.0));
+        all.extend(samples("microvm:prefaulted", metric::PSS, "bytes", 65.0 * 1_048_576.0));
+        let text = answers(&summarise(&all, 1)).join("\n");
+        let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+        let prefaulted = line("Memory that is there before the start changes, over microvm:64MiB");
+        assert!(prefaulted.contains("first byte by 15.0 ms") && prefaulted.contains("by 64.0 MiB"), "{text}");
+        let huge = line("Memory in huge pages changes, over microvm:64MiB");
+        assert!(huge.contains("first byte by <") && !huge.contains("PSS"), "{text}");
+        assert!(!text.contains("over microvm:128MiB"), "{text}");
     }
 
     #[test]

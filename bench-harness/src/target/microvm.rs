@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vm_backend::{LinuxVm, Monitor, Outcome, Vm, VmConfig};
+use vm_backend::{Backing, LinuxVm, Monitor, Outcome, Vm, VmConfig};
 use workloads::{Calls, Capabilities};
 
 use super::{
@@ -49,25 +49,30 @@ impl Target for Microvm {
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Box<dyn Prepared>, LaunchError> {
-        let program = match &launch.program {
-            Program::Path(path) => vm_backend::Program::Path(path.clone()),
-            Program::Sealed(fd) => vm_backend::Program::Sealed(Arc::clone(fd)),
-        };
-        let (name, args) =
-            launch.argv.split_first().map_or((OsStr::new("program"), &[][..]), |(n, a)| (n, a));
-        let mut config = VmConfig::new(program)
-            .mem_mib(launch.mem_mib.unwrap_or(DEFAULT_MIB))
-            .guest_path(guest_path(name))
-            .args(args.iter().cloned());
-        for (key, value) in ENVIRONMENT {
-            config = config.env(key, value);
-        }
-        for (host, guest) in &launch.files {
-            config = config.file(host, guest);
-        }
-        let vm = config.prepare().map_err(|error| LaunchError::Vm(error.into()))?;
-        Ok(Box::new(PreparedVm(vm)))
+        backed(launch, Backing::default())
     }
+}
+
+/// A machine whose memory the host backs in this way.
+pub(super) fn backed(launch: &Launch, backing: Backing) -> Result<Box<dyn Prepared>, LaunchError> {
+    let program = match &launch.program {
+        Program::Path(path) => vm_backend::Program::Path(path.clone()),
+        Program::Sealed(fd) => vm_backend::Program::Sealed(Arc::clone(fd)),
+    };
+    let (name, args) = launch.argv.split_first().map_or((OsStr::new("program"), &[][..]), |(n, a)| (n, a));
+    let mut config = VmConfig::new(program)
+        .mem_mib(launch.mem_mib.unwrap_or(DEFAULT_MIB))
+        .backing(backing)
+        .guest_path(guest_path(name))
+        .args(args.iter().cloned());
+    for (key, value) in ENVIRONMENT {
+        config = config.env(key, value);
+    }
+    for (host, guest) in &launch.files {
+        config = config.file(host, guest);
+    }
+    let vm = config.prepare().map_err(|error| LaunchError::Vm(error.into()))?;
+    Ok(Box::new(PreparedVm(vm)))
 }
 
 /// The program is at one path in the guest, which must be absolute: its own name in the guest's root, else.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use vm_backend::linux::virtio::tap::Tap;
-use vm_backend::{LinuxConfig, Root};
+use vm_backend::{Backing, LinuxConfig, Root};
 use workloads::Capabilities;
 
 use super::microvm::{PreparedVm, guest_path};
@@ -39,6 +39,8 @@ pub struct Options {
     pub disks: Vec<(PathBuf, bool)>,
     /// Whether there is a network card.
     pub network: bool,
+    /// What stands behind its memory on the host before it is touched.
+    pub backing: Backing,
 }
 
 /// A virtual machine with a Linux kernel.
@@ -176,6 +178,7 @@ impl Target for MicrovmLinux {
         };
         let mut config = config
             .mem_mib(launch.mem_mib.unwrap_or(DEFAULT_MIB))
+            .backing(self.0.backing)
             .vcpus(self.0.vcpus.unwrap_or(1))
             .cmdline_extra(&self.0.cmdline_extra)
             .console(self.0.console)

@@ -1,7 +1,7 @@
 //! Rungs: targets that differ in one thing, so that the difference of two is the cost of it.
 //!
 //! Those of the container climb from a bare process to the whole container, a layer a rung, and then leave each layer out of the
-//! whole in turn. Those of the virtual machines vary size, processors and kernel. They are no targets of `--targets`: the
+//! whole in turn. Those of the virtual machines vary size, what stands behind their memory, processors and kernel. They are no targets of `--targets`: the
 //! experiment `ladder` makes them.
 
 use std::fs::File;
@@ -12,11 +12,12 @@ use std::sync::OnceLock;
 
 use container_backend::Isolation;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use vm_backend::Backing;
 use workloads::Capabilities;
 
 use super::{
     Launch, LaunchError, Prepared, SkipReason, Target, TargetKind, container,
-    microvm::Microvm,
+    microvm::{self, Microvm},
     microvm_linux::{self, MicrovmLinux},
 };
 use crate::memory_size;
@@ -38,7 +39,7 @@ pub enum Compared {
 #[derive(Debug, Clone)]
 enum How {
     Process { isolation: Isolation, limited: bool },
-    Microvm { mem_mib: u64 },
+    Microvm { mem_mib: u64, backing: Backing },
     Linux { mem_mib: u64, options: microvm_linux::Options, disk: bool },
 }
 
@@ -56,6 +57,12 @@ pub struct Rung {
 const SIZES_MIB: [u64; 7] = [64, 128, 256, 512, 1_024, 2_048, 4_096];
 /// The least that a Linux guest starts in.
 const LINUX_SIZES_MIB: [u64; 4] = [128, 512, 1_024, 4_096];
+/// What stands behind the memory of a virtual machine of the least size, where that is not nothing as in all other rungs: name of
+/// the rung, what it is, and which memory that is in words.
+pub(crate) const BACKINGS: [(&str, Backing, &str); 2] = [
+    ("prefaulted", Backing::Prefaulted, "that is there before the start"),
+    ("huge-pages", Backing::HugePages, "in huge pages"),
+];
 /// Processors of a virtual machine.
 const VCPUS: [u32; 3] = [1, 2, 4];
 /// Kernels that the scripts put into the cache: name of the rung, file.
@@ -65,9 +72,11 @@ const KERNELS: [(&str, &str); 2] = [("small-kernel", "small/vmlinux"), ("stock-k
 #[must_use]
 pub fn all(linux: &microvm_linux::Options) -> Vec<Rung> {
     let mut rungs = containers();
-    rungs.extend(sizes("microvm", &SIZES_MIB, |mem_mib| How::Microvm { mem_mib }));
+    rungs.extend(sizes("microvm", &SIZES_MIB, |mem_mib, backing| How::Microvm { mem_mib, backing }));
     let with = |options: microvm_linux::Options, mem_mib| How::Linux { mem_mib, options, disk: false };
-    rungs.extend(sizes("microvm-linux", &LINUX_SIZES_MIB, |mem_mib| with(linux.clone(), mem_mib)));
+    rungs.extend(sizes("microvm-linux", &LINUX_SIZES_MIB, |mem_mib, backing| {
+        with(microvm_linux::Options { backing, ..linux.clone() }, mem_mib)
+    }));
     let base = |names: &str| Some(format!("microvm-linux:{names}"));
     let vcpus = VCPUS.map(|vcpus| {
         let options = microvm_linux::Options { vcpus: Some(vcpus), ..linux.clone() };
@@ -108,6 +117,12 @@ pub fn compared(name: &str) -> Option<&'static Compared> {
     known().iter().find(|rung| rung.name == name).map(|rung| &rung.compared)
 }
 
+/// Whether the rung of this name is a machine whose memory is filled in before its start.
+#[must_use]
+pub fn fills_memory(name: &str) -> bool {
+    known().iter().any(|rung| rung.name == name && rung.backing() == Backing::Prefaulted)
+}
+
 fn containers() -> Vec<Rung> {
     let mut rungs: Vec<Rung> = Vec::new();
     let mut climb = |name: &str, isolation, limited| {
@@ -135,14 +150,20 @@ fn containers() -> Vec<Rung> {
     rungs
 }
 
-fn sizes(target: &str, sizes: &[u64], how: impl Fn(u64) -> How) -> Vec<Rung> {
+/// Machines that differ in size, and then in what stands behind the memory of the smallest.
+fn sizes(target: &str, sizes: &[u64], how: impl Fn(u64, Backing) -> How) -> Vec<Rung> {
     let name = |mib: &u64| format!("{target}:{mib}MiB");
-    let compared = |place: usize| match place {
-        0 => Compared::Alone,
-        _ => Compared::Over(name(&sizes[0])),
+    let Some((least, larger)) = sizes.split_first() else { return Vec::new() };
+    let over = || Compared::Over(name(least));
+    let sized = |mib, compared| Rung { name: name(mib), compared, how: how(*mib, Backing::default()) };
+    let backed = |(kind, backing, _)| Rung {
+        name: format!("{target}:{kind}"),
+        compared: over(),
+        how: how(*least, backing),
     };
-    let rung = |(place, mib)| Rung { name: name(mib), compared: compared(place), how: how(*mib) };
-    sizes.iter().enumerate().map(rung).collect()
+    let smallest = sized(least, Compared::Alone);
+    let larger = larger.iter().map(|mib| sized(mib, over()));
+    std::iter::once(smallest).chain(larger).chain(BACKINGS.map(backed)).collect()
 }
 
 fn chained<const N: usize>(
@@ -186,10 +207,19 @@ impl Rung {
         matches!(self.how, How::Process { .. })
     }
 
+    /// What stands behind a machine's memory.
+    fn backing(&self) -> Backing {
+        match &self.how {
+            How::Process { .. } => Backing::default(),
+            How::Microvm { backing, .. } => *backing,
+            How::Linux { options, .. } => options.backing,
+        }
+    }
+
     fn mem_mib(&self) -> Option<u64> {
         match self.how {
             How::Process { .. } => None,
-            How::Microvm { mem_mib } | How::Linux { mem_mib, .. } => Some(mem_mib),
+            How::Microvm { mem_mib, .. } | How::Linux { mem_mib, .. } => Some(mem_mib),
         }
     }
 }
@@ -207,6 +237,7 @@ impl Target for Rung {
         if let Some(mib) = self.mem_mib() {
             memory_size::checked(mib).map_err(|error| SkipReason(error.to_string()))?;
         }
+        self.backing().check().map_err(|error| SkipReason(error.to_string()))?;
         match &self.how {
             How::Process { isolation, .. } if isolation.is_none() => Ok(()),
             How::Process { limited, .. } => {
@@ -244,7 +275,7 @@ impl Target for Rung {
         let launch = Launch { mem_mib: self.mem_mib().or(launch.mem_mib), ..launch.clone() };
         match &self.how {
             How::Process { isolation, limited } => container::layered(&launch, *isolation, *limited),
-            How::Microvm { .. } => Microvm.prepare(&launch),
+            How::Microvm { backing, .. } => microvm::backed(&launch, *backing),
             How::Linux { options, disk: false, .. } => MicrovmLinux(options.clone()).prepare(&launch),
             How::Linux { options, disk: true, .. } => {
                 let mut options = options.clone();
@@ -307,6 +338,22 @@ mod tests {
     }
 
     #[test]
+    fn the_smallest_machine_differs_from_others_of_its_size_in_what_stands_behind_its_memory() {
+        let rungs = all(&microvm_linux::Options::default());
+        for (target, mib) in [("microvm", SIZES_MIB[0]), ("microvm-linux", LINUX_SIZES_MIB[0])] {
+            let base = format!("{target}:{mib}MiB");
+            let of = |name: &str| rungs.iter().find(|rung| rung.name == name).expect("a rung of that name");
+            assert_eq!((of(&base).mem_mib(), of(&base).backing()), (Some(mib), Backing::Untouched));
+            for (kind, backing, _) in BACKINGS {
+                assert_eq!(fills_memory(&format!("{target}:{kind}")), backing == Backing::Prefaulted);
+                let rung = of(&format!("{target}:{kind}"));
+                assert_eq!((rung.mem_mib(), rung.backing()), (Some(mib), backing));
+                assert_eq!(rung.compared, Compared::Over(base.clone()));
+            }
+        }
+    }
+
+    #[test]
     fn a_blank_disk_can_be_opened_by_its_path_as_long_as_it_is_there() {
         let disk = blank_disk().unwrap();
         let path = disk.path();
@@ -316,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_machine_larger_than_the_host_is_skipped_with_the_reason() {
-        let how = How::Microvm { mem_mib: u64::MAX >> 20 };
+        let how = How::Microvm { mem_mib: u64::MAX >> 20, backing: Backing::default() };
         let rung = Rung { name: "microvm:huge".into(), compared: Compared::Alone, how };
         assert!(rung.probe().is_err_and(|reason| reason.0.contains("this host has")));
     }

@@ -8,6 +8,7 @@ use crate::record::{BASELINE, LADDER, metric};
 use crate::report::distinct;
 use crate::report::ladder::{reach, short};
 use crate::summary::SummaryRow;
+use crate::target::rung::fills_memory;
 use crate::units::format_value;
 
 /// Where the bars and the first panel begin.
@@ -52,8 +53,9 @@ pub fn climb(rows: &[SummaryRow]) -> Option<Picture> {
         "The ladder: start and whole life, layer by layer",
         "Bars: median from start to first byte, 95 % interval. Open ends: until nothing is left. + adds to the rung above.",
     );
-    let ends = ready.iter().chain(&exit).filter_map(|row| row.ci95.map(|found| found.high).or(row.median));
-    let longest = ends.fold(1.0, f64::max);
+    // To fill in a machine's memory takes as long as its size says; it must not press all others together.
+    let usual = ready.iter().chain(&exit).filter(|row| !fills_memory(&row.target));
+    let longest = usual.filter_map(|row| row.ci95.map(|found| found.high).or(row.median)).fold(1.0, f64::max);
     let axis = Axis::linear(0.0, longest, (LEFT, width() - MARGIN - RIGHT));
     frame::axis(&mut picture, &axis, "ns", (top - 4.0, bottom), "time since start");
     for (place, row) in ready.iter().enumerate() {
@@ -73,7 +75,11 @@ pub fn climb(rows: &[SummaryRow]) -> Option<Picture> {
             frame::interval(&mut picture, &axis, interval, y, 2.0);
             end = end.max(axis.at(interval.high));
         }
-        picture.text((end + 8.0, y), &format_value(median, "ns"), SMALL, INK, Align::Left);
+        let mut figure = format_value(median, "ns");
+        if !axis.holds(median) {
+            figure.push_str(" (cut)");
+        }
+        picture.text((end + 8.0, y), &figure, SMALL, INK, Align::Left);
     }
     legend.draw(&mut picture);
     Some(picture)

@@ -233,6 +233,24 @@ fn a_ladder_has_a_chart_of_its_rungs_and_one_of_its_layers_costs() {
 }
 
 #[test]
+fn a_machine_whose_memory_is_filled_in_does_not_press_the_others_together() {
+    let mut samples = Vec::new();
+    for block in 0..8 {
+        for (rung, value) in
+            [("microvm:64MiB", 1e6), ("microvm:prefaulted", 3e7), ("microvm:huge-pages", 1.2e6)]
+        {
+            samples.push(sample("ladder", "noop", rung, "ready_ns", block, value + f64::from(block) * 9e3));
+        }
+    }
+    let charts = charts_of(&samples);
+    let has = |text: &str| {
+        let shapes = &charts.iter().find(|chart| chart.name == "ladder").expect("a chart").picture.shapes;
+        shapes.iter().any(|shape| matches!(shape, Shape::Text { text: found, .. } if found.contains(text)))
+    };
+    assert!(has("30.0 ms (cut)") && has("1.0 ms") && !has("1.03 ms (cut)") && !has("20 ms"));
+}
+
+#[test]
 fn density_has_a_chart_of_the_hosts_memory_even_where_it_falls() {
     let mut samples = Vec::new();
     for (place, target) in (0_u32..).zip(["native", "container", "microvm"]) {
