@@ -48,7 +48,7 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "KIND", value_parser = network)]
     pub network: Option<Network>,
     /// Give microvm-linux a disk whose contents are a file of the host, changes included unless :ro is said; can be repeated. The
-    /// guest has it as vda and on: the numbers for a node are in /proc/partitions
+    /// guest has it as /dev/vda and on, after the disk of a root
     #[arg(long, value_name = "FILE[:ro]", value_parser = disk)]
     pub disk: Vec<Disk>,
     /// Network namespace for the outer end of --network veth, for example /run/netns/NAME [default: ours]

@@ -15,7 +15,7 @@ pub const MAILBOX_SIZE: u64 = DATA_OFFSET + DATA_SIZE;
 /// First bytes of the mailbox: "bhlinux" and a zero.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"bhlinux\0");
 /// Version of this interface.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The port that an [`op`] is written to. Nothing of a PC is there (it is between the usual sound and joystick cards).
 pub const DOORBELL: u16 = 0x5e0;
@@ -59,6 +59,8 @@ pub mod steps {
     pub const MOUNT: u32 = 8;
     /// Setting up the network card.
     pub const NETWORK: u32 = 9;
+    /// Making a disk's node in `/dev`.
+    pub const NODE: u32 = 10;
 
     /// The step in words.
     pub const fn name(step: u32) -> &'static str {
@@ -77,6 +79,7 @@ pub mod steps {
                 "mounting the disk under a layer in memory (the kernel needs its file system and overlayfs built in)"
             }
             NETWORK => "setting up the network card (the kernel needs virtio-mmio and virtio-net built in)",
+            NODE => "making a disk's node in /dev",
             _ => "a step that it could not name",
         }
     }
@@ -112,8 +115,18 @@ pub struct Mailbox {
     /// The guest's address on its network card, in network order as a number; 0: there is no card. The network has four
     /// addresses, and the one before is the host's.
     pub address: u32,
-    /// 1: some disk can be written to, and what the guest still holds back of it is written before the end is told.
-    pub writable: u32,
+    /// What disks there are beside that of the root ([`disks`]).
+    pub disks: u32,
+}
+
+/// What disks there are beside that of the root.
+pub mod disks {
+    /// None.
+    pub const NONE: u32 = 0;
+    /// Some, all of them to be read only. Init makes their nodes in `/dev`.
+    pub const READ_ONLY: u32 = 1;
+    /// Some, of which one can be written to: what the guest still holds back of it is written before the end is told.
+    pub const WRITABLE: u32 = 2;
 }
 
 /// Where the program's root is.

@@ -5,11 +5,12 @@
 //!
 //! * [`sys`]: system calls
 //! * [`mailbox`]: the way out of the machine
-//! * [`root`], [`net`]: a disk as the program's root, a network card
+//! * [`root`], [`disks`], [`net`]: a disk as the program's root, nodes of other disks, a network card
 //! * [`program`]: starting the program, its streams, its end
 #![no_std]
 #![no_main]
 
+mod disks;
 mod mailbox;
 mod net;
 mod program;

@@ -6,7 +6,7 @@ use vm_abi::linux::{NO_INPUT, op, steps};
 
 use crate::mailbox::{Failure, Mailbox, fail};
 use crate::sys::{self, PollFd};
-use crate::{net, root};
+use crate::{disks, net, root};
 
 /// Bytes of path, arguments and environment together: what the mailbox can hold.
 const TEXT: usize = Mailbox::room();
@@ -78,6 +78,9 @@ pub fn run(mailbox: &Mailbox) -> Result<Infallible, Failure> {
     // A kernel without it leaves the folder empty.
     const PLAIN: usize = sys::NO_SUID | sys::NO_EXEC | 4;
     sys::ignore(sys::mount(c"proc", c"/proc", c"proc", PLAIN, c""));
+    if page.disks != vm_abi::linux::disks::NONE {
+        disks::make_nodes()?;
+    }
     // A program that does not read its input must not end us; a child's end comes through the descriptor.
     sys::block_signals(SIGCHLD | SIGPIPE);
     let signals = sys::signalfd(SIGCHLD).map_err(failed(steps::PROCESS))? as i32;
@@ -161,7 +164,7 @@ fn serve(mailbox: &Mailbox, child: i32, signals: i32, streams: &mut Streams) -> 
                     while streams.forward(mailbox, i) {}
                 }
                 // The machine is gone with the next request, and with it what is not on its disks.
-                if mailbox.page().writable != 0 {
+                if mailbox.page().disks == vm_abi::linux::disks::WRITABLE {
                     sys::sync();
                 }
                 mailbox.request(op::ENDED, 0, 0, status);

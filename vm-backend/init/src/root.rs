@@ -2,6 +2,7 @@
 
 use vm_abi::linux::steps;
 
+use crate::disks::Partitions;
 use crate::mailbox::Failure;
 use crate::sys::{self, Text};
 
@@ -59,31 +60,9 @@ pub fn enter() -> Result<(), Failure> {
     sys::change_folder(c"/").map_err(failed).map(drop)
 }
 
-/// The number of the first disk of virtio-blk, out of /proc/partitions: its driver has none that is fixed.
+/// The number of the first disk of virtio-blk.
 fn disk() -> Option<(u32, u32)> {
     sys::ignore(sys::mount(c"proc", c"/proc", c"proc", sys::NO_SUID | sys::NO_EXEC, c""));
-    let fd = sys::open(c"/proc/partitions", 0).ok()? as i32;
-    let mut text = [0; 4096];
-    let mut len = 0;
-    while let Some(rest) = text.get_mut(len..).filter(|rest| !rest.is_empty()) {
-        match sys::read(fd, rest.as_mut_ptr(), rest.len()) {
-            Ok(0) | Err(_) => break,
-            Ok(n) => len += n,
-        }
-    }
-    sys::close(fd);
-    // A head, an empty line, then a line each: major, minor, size, name.
-    text.get(..len)?.split(|b| *b == b'\n').find_map(|line| {
-        let mut words = line.split(|b| *b == b' ').filter(|word| !word.is_empty());
-        let (major, minor) = (number(words.next()?)?, number(words.next()?)?);
-        (words.nth(1)? == b"vda").then_some((major, minor))
-    })
-}
-
-fn number(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0u32, |n, digit| {
-        let value = digit.wrapping_sub(b'0');
-        (value < 10).then_some(())?;
-        n.checked_mul(10)?.checked_add(value.into())
-    })
+    let partitions = Partitions::read().ok()?;
+    partitions.all().find(|(name, ..)| *name == b"vda").map(|(_, major, minor)| (major, minor))
 }

@@ -58,7 +58,7 @@ impl LinuxConfig {
         Self { root, ..config }
     }
 
-    /// Adds a disk whose contents are a file of the host. The disk of [`Root::Disk`] comes before all others. A disk that can be
+    /// Adds a disk whose contents are a file of the host: `/dev/vda` and on in the guest. The disk of [`Root::Disk`] comes before all others. A disk that can be
     /// written to is for one machine at a time.
     pub fn disk(mut self, image: impl Into<PathBuf>, read_only: bool) -> Self {
         self.disks.push((image.into(), read_only));

@@ -301,6 +301,16 @@ impl LinuxVm {
         self.memory
     }
 
+    /// What init is told of the disks beside the root's, which comes first.
+    pub(super) fn other_disks(&self) -> u32 {
+        let roots = usize::from(self.root == vm_abi::linux::root::DISK);
+        match self.disks.get(roots..).unwrap_or_default() {
+            [] => vm_abi::linux::disks::NONE,
+            others if others.iter().all(|(_, read_only)| *read_only) => vm_abi::linux::disks::READ_ONLY,
+            _ => vm_abi::linux::disks::WRITABLE,
+        }
+    }
+
     /// Starts an instance in a monitor process of its own, which dies with the calling thread.
     ///
     /// # Errors

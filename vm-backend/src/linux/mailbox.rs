@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vm_abi::linux::{DATA_OFFSET, DATA_SIZE, MAGIC, MAILBOX_GPA, Mailbox, NO_INPUT, VERSION, op};
+use vm_abi::linux::{DATA_OFFSET, DATA_SIZE, MAGIC, MAILBOX_GPA, Mailbox, NO_INPUT, VERSION, disks, op};
 use vm_memory::{
     Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, ReadVolatile, VolatileMemoryError,
     WriteVolatile,
@@ -50,8 +50,8 @@ pub(super) struct Start<'a> {
     pub root: u32,
     /// The guest's address, or 0.
     pub address: u32,
-    /// Some disk can be written to.
-    pub writable: bool,
+    /// See [`vm_abi::linux::disks`].
+    pub disks: u32,
 }
 
 /// The mailbox of one machine, in its memory.
@@ -81,7 +81,7 @@ impl<'a> Post<'a> {
             write(offset_of!(Mailbox, stdin), u32::from(streams.input.is_some()))?;
             write(offset_of!(Mailbox, root), start.root)?;
             write(offset_of!(Mailbox, address), start.address)?;
-            write(offset_of!(Mailbox, writable), u32::from(start.writable))?;
+            write(offset_of!(Mailbox, disks), start.disks)?;
             memory.write_slice(&texts.bytes, DATA)
         };
         all().map_err(io::Error::other)?;
@@ -181,7 +181,7 @@ pub(crate) fn fuzz(
     out: BorrowedFd<'_>,
 ) {
     let texts = Texts { bytes: Vec::new(), argc: 0, envc: 0 };
-    let start = Start { texts: &texts, root: 0, address: 0, writable: true };
+    let start = Start { texts: &texts, root: 0, address: 0, disks: disks::WRITABLE };
     let streams = Streams { input: Some(input), out: [out, out] };
     let Ok(post) = Post::new(memory, &start, streams) else { return };
     if memory.write_slice(mailbox, GuestAddress(MAILBOX_GPA)).is_err() {
@@ -230,7 +230,7 @@ mod tests {
         fn post(&self) -> Post<'_> {
             let texts = Texts { bytes: b"/a\0/a\0X=1\0".to_vec(), argc: 1, envc: 1 };
             let input = self.input.as_ref().map(File::as_fd);
-            let start = Start { texts: &texts, root: 0, address: 0, writable: false };
+            let start = Start { texts: &texts, root: 0, address: 0, disks: disks::NONE };
             Post::new(&self.memory, &start, Streams { input, out: [self.out.as_fd(); 2] }).unwrap()
         }
         fn set(&self, stream: u32, len: u32, status: i32) {

@@ -82,7 +82,7 @@ pub(super) fn run(
         texts: &vm.texts,
         root: vm.root,
         address: tap.as_ref().map_or(0, |tap| u32::from(tap.guest()).to_be()),
-        writable: vm.disks.iter().any(|(_, read_only)| !read_only),
+        disks: vm.other_disks(),
     };
     let post = Post::new(&memory, &told, streams()).map_err(at(Step::Load))?;
     let arrivals = tap.as_ref().map(arrivals).transpose().map_err(at(Step::Devices))?;

@@ -49,7 +49,7 @@ fn a_disk_is_the_root_and_stays_as_it_is() {
         return skip("no mkfs.ext4 (e2fsprogs)").unwrap_or(());
     }
     let before = fs::read(image.path()).expect("the image");
-    let config = LinuxConfig::inside(kernel, Root::Disk(image.path().to_owned()), "/bin/sh")
+    let config = LinuxConfig::inside(&kernel, Root::Disk(image.path().to_owned()), "/bin/sh")
         .args(["-c", LOOK_AROUND])
         .env("PATH", "/bin")
         .mem_mib(128);
@@ -57,19 +57,43 @@ fn a_disk_is_the_root_and_stays_as_it_is() {
     assert_eq!((stdout.as_str(), stderr.as_str()), ("hello\nchanged\ndone\n", ""), "{outcome:?}");
     assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
     assert!(fs::read(image.path()).expect("the image") == before, "the image has changed");
+
+    // One beside it has a node, too.
+    let other = tempfile::NamedTempFile::new().expect("a temporary file");
+    other.as_file().set_len(1 << 20).expect("a hole");
+    let config = LinuxConfig::inside(kernel, Root::Disk(image.path().to_owned()), "/bin/sh")
+        .args(["-c", "busybox test -b /dev/vdb && echo here"])
+        .env("PATH", "/bin")
+        .mem_mib(128)
+        .disk(other.path(), true);
+    let (outcome, stdout, stderr) = run(&config, b"");
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("here\n", ""), "{outcome:?}");
 }
 
-/// Makes the node of the first disk, whose number is in /proc/partitions.
-const NODE: &str =
-    "while read a b c d; do [ \"$d\" = vda ] && busybox mknod /dev/vda b $a $b; done < /proc/partitions;";
+/// Which of these have a node, and the size of what it stands for.
+const SIZES: &str = "for disk in vda vdb vdc; do busybox test -b /dev/$disk && echo $disk $(busybox blockdev --getsize64 /dev/$disk); done; :";
+
+#[test]
+fn every_disk_has_a_node_and_without_one_there_is_none() {
+    let Some(config) = shell(SIZES) else { return };
+    let [one, two] = [1 << 20, 2 << 20].map(|size| {
+        let image = tempfile::NamedTempFile::new().expect("a temporary file");
+        image.as_file().set_len(size).expect("a hole");
+        image
+    });
+    let with = config.clone().disk(one.path(), false).disk(two.path(), true);
+    let (outcome, stdout, stderr) = run(&with, b"");
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("vda 1048576\nvdb 2097152\n", ""), "{outcome:?}");
+    let (outcome, stdout, stderr) = run(&config, b"");
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("", ""), "{outcome:?}");
+}
 
 #[test]
 fn what_is_written_to_a_disk_is_in_its_file_and_a_read_only_one_refuses() {
     let image = tempfile::NamedTempFile::new().expect("a temporary file");
     image.as_file().set_len(1 << 20).expect("a hole");
-    let write =
-        format!("{NODE} echo written | busybox dd of=/dev/vda bs=512 seek=3 conv=sync,fsync 2>/dev/null");
-    let Some(config) = shell(&write) else { return };
+    let write = "echo written | busybox dd of=/dev/vda bs=512 seek=3 conv=sync,fsync 2>/dev/null";
+    let Some(config) = shell(write) else { return };
     let (outcome, ..) = run(&config.clone().disk(image.path(), false), b"");
     assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
     let mut got = [0; 8];
@@ -81,7 +105,7 @@ fn what_is_written_to_a_disk_is_in_its_file_and_a_read_only_one_refuses() {
 
 #[test]
 fn what_a_program_leaves_in_a_file_system_is_in_the_disk_when_the_machine_has_ended() {
-    let mount = format!("{NODE} busybox mkdir /disk && busybox mount -t ext4 /dev/vda /disk");
+    let mount = "busybox mkdir /disk && busybox mount -t ext4 /dev/vda /disk";
     let Some(writing) = shell(&format!("{mount} && echo left > /disk/file")) else { return };
     let image = tempfile::NamedTempFile::new().expect("a temporary file");
     image.as_file().set_len(16 << 20).expect("a hole");
