@@ -43,6 +43,10 @@ const STDERR_QUOTE: usize = 200;
 /// kernel must not take the whole run with it.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether a signal came to us, while an instance that has closed its output does not end. Others are gone
+/// long before.
+const SIGNAL_LOOK: Duration = Duration::from_millis(100);
+
 /// An instance that is past its first output and was not ended.
 pub struct Running {
     /// It.
@@ -191,11 +195,7 @@ impl Observer {
             }
         };
         let left = Duration::from_nanos(deadline.saturating_sub(eof_ns)).max(Duration::from_millis(1));
-        let end = match instance.wait(Some(left)) {
-            Ok(Some(end)) => end,
-            Ok(None) => return Err(give_up(&mut *instance, LaunchFailure::Timeout(self.timeout))),
-            Err(error) => return Err(give_up(&mut *instance, LaunchFailure::End(error))),
-        };
+        let end = self.end(&mut *instance, left, self.timeout)?;
         // The window is closed; from here on nothing is measured.
         let ready_ns = self.arrivals.first().map(|&(_, at)| at);
         let mut phases = instance.phases(start_ns);
@@ -277,10 +277,31 @@ impl Observer {
                 Err(failure) => return Err(give_up(&mut *instance, failure)),
             }
         }
-        match instance.wait(Some(patience)) {
-            Ok(Some(end)) => Ok((said, end)),
-            Ok(None) => Err(give_up(&mut *instance, LaunchFailure::Timeout(patience))),
-            Err(error) => Err(give_up(&mut *instance, LaunchFailure::End(error))),
+        Ok((said, self.end(&mut *instance, patience, patience)?))
+    }
+
+    /// Waits for the end of one that says nothing any more for as long as `left`, of `patience` in all; kills it then, or when a
+    /// signal comes to us.
+    fn end(
+        &self,
+        instance: &mut dyn Instance,
+        mut left: Duration,
+        patience: Duration,
+    ) -> Result<End, LaunchFailure> {
+        loop {
+            let piece = left.min(SIGNAL_LOOK);
+            match instance.wait(Some(piece)) {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => {}
+                Err(error) => return Err(give_up(instance, LaunchFailure::End(error))),
+            }
+            left -= piece;
+            if self.interrupts.is_some_and(|interrupts| interrupts.caught().is_some()) {
+                return Err(give_up(instance, LaunchFailure::Interrupted));
+            }
+            if left.is_zero() {
+                return Err(give_up(instance, LaunchFailure::Timeout(patience)));
+            }
         }
     }
 

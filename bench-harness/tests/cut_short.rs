@@ -56,6 +56,27 @@ fn an_interruption_keeps_and_reports_what_was_measured() {
     }
 }
 
+#[test]
+fn an_interruption_ends_a_program_that_has_closed_its_output() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mark = format!("closed-{}", std::process::id());
+    let child = command()
+        .args(["compare", "--targets", "native", "--experiments", "startup", "--timeout", "3600", "--out"])
+        .arg(dir.path().join("recording"))
+        .arg("--workload-bin")
+        .arg(program())
+        .args(["--", "hang-closed", &mark])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // The harness, which was given the mark too, and the instance.
+    eventually("it runs", || processes_with(&mark).len() == 2);
+    signal(&child, nix::sys::signal::Signal::SIGINT);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(processes_with(&mark).is_empty());
+}
+
 /// Control groups that a process of ours made: their names hold its number. Looked for by that number, since other tests
 /// run at the same time.
 fn groups_of(pid: u32) -> Vec<std::path::PathBuf> {

@@ -9,6 +9,7 @@ use crate::record::{DENSITY, EndedCell, LADDER, NEIGHBOURS, Sample, Status, metr
 use crate::runner::{LaunchFailure, Observer};
 use crate::target::{Prepared, Target};
 use crate::workload::Subject;
+use workloads::Workload;
 
 mod afterwards;
 mod at_once;
@@ -162,6 +163,14 @@ impl Bench<'_> {
     /// What launches of `subject` need, one for each participant.
     fn stations(&self, subject: &Subject) -> Vec<Station> {
         self.participants.iter().map(|participant| Station::new(self, participant, subject)).collect()
+    }
+
+    /// Why this host cannot serve `workload` in the target of `participant`, if so.
+    fn unmet(&self, participant: &Participant, workload: &Workload) -> Option<String> {
+        let target = &participant.target;
+        let unmet = workload.needs.unmet_by(&target.capabilities(self.mem_mib));
+        let refused = |reason| format!("needs a network, which this host refuses: {reason}");
+        unmet.or_else(|| workload.needs.network.then(|| target.network().err().map(refused)).flatten())
     }
 
     /// The pace of an experiment from now on.

@@ -141,13 +141,7 @@ fn cell(
     let mut stations = Vec::new();
     let mut rows = Vec::new();
     for participant in bench.participants {
-        let capabilities = participant.target.capabilities(bench.mem_mib);
-        let needs = subject.catalogued.map(|workload| workload.needs);
-        let unmet = needs.and_then(|needs| needs.unmet_by(&capabilities)).or_else(|| {
-            let tried = needs.filter(|needs| needs.network).map(|_| participant.target.network());
-            Some(format!("needs a network, which this host refuses: {}", tried?.err()?))
-        });
-        match unmet {
+        match subject.catalogued.and_then(|workload| bench.unmet(participant, workload)) {
             Some(reason) => {
                 rows.push(skipped_row(experiment, &participant.name, &subject.name, &reason));
                 stations.push(None);

@@ -53,6 +53,10 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "segv")) *(volatile int *)8 = 1;
     if (!strcmp(what, "abort")) abort();
     if (!strcmp(what, "hang")) for (;;) pause();
+    if (!strcmp(what, "hang-closed")) {
+        close(1);
+        for (;;) pause();
+    }
     if (!strcmp(what, "complain")) {
         fputs("it went wrong\n", stderr);
         return 3;

@@ -129,8 +129,7 @@ fn cell(
     let cpus = bench.observer.cpus();
     let name = cell_name(victim.name, aggressor.map(|aggressor| aggressor.name));
     for participant in bench.participants {
-        let capabilities = participant.target.capabilities(bench.mem_mib);
-        let gang = match victim.needs.unmet_by(&capabilities) {
+        let gang = match bench.unmet(participant, victim) {
             Some(reason) => Err(reason),
             None => aggressor
                 .map(|aggressor| Gang::prepare(image, &*participant.target, aggressor, victim, cpus))

@@ -127,7 +127,7 @@ struct Cell {
 impl Cell {
     fn new(bench: &Bench<'_>, image: &Image, workload: &'static Workload) -> Self {
         let skipped = bench.participants.iter().filter_map(|participant| {
-            let reason = workload.needs.unmet_by(&participant.target.capabilities(bench.mem_mib))?;
+            let reason = bench.unmet(participant, workload)?;
             Some(skipped_row(Experiment::Surface, &participant.name, workload.name, &reason))
         });
         Self {
