@@ -17,10 +17,20 @@ use bench_harness::target::{TargetKind, rung, target};
 use bench_harness::workload::{Image, Subject};
 use workloads::Invocation;
 
+/// Long: the processor itself may be emulated.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 fn climb(kinds: &[TargetKind], absent: &[SkippedTarget]) -> Vec<Sample> {
+    climb_in(3, kinds, absent)
+}
+
+/// In so many blocks.
+fn climb_in(blocks: u32, kinds: &[TargetKind], absent: &[SkippedTarget]) -> Vec<Sample> {
     let mut rows = Vec::new();
     let mut effort = Profile::Quick.effort();
-    effort.startup_blocks = 9;
+    // The ladder makes a third of it, and a quarter of the instances.
+    effort.startup_blocks = 3 * blocks;
+    effort.marginal_instances = 4 * blocks;
     effort.memory_blocks = 1;
     effort.marginal_rounds = 1;
     effort.overhead_blocks = 1;
@@ -34,7 +44,7 @@ fn climb(kinds: &[TargetKind], absent: &[SkippedTarget]) -> Vec<Sample> {
         seed: 3,
         effort,
         mem_mib: 64,
-        observer: &mut Observer::new(None, Duration::from_secs(10)).expect("an observer"),
+        observer: &mut Observer::new(None, PATIENCE).expect("an observer"),
         sink: &mut rows,
         progress: &mut Progress::silent(),
         ended: Vec::new(),
@@ -92,7 +102,7 @@ fn backings_show(kind: TargetKind, mib: u64) {
         println!("skipped: {reason}");
         return;
     }
-    let rows = climb(&[kind], &[]);
+    let rows = climb_in(1, &[kind], &[]);
     let failed: Vec<&Sample> = rows.iter().filter(|row| row.status == Status::Failed).collect();
     assert!(failed.is_empty(), "{failed:?}");
     let all_of = |rung: &str, metric: &str, holds: &dyn Fn(f64) -> bool| {
