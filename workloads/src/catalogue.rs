@@ -59,7 +59,7 @@ const fn needs(memory_bytes: u64, calls: &'static [&'static str]) -> Needs {
     Needs { memory_bytes: OWN_BYTES + memory_bytes, stdin: false, network: false, calls }
 }
 
-static ALL: [Workload; 18] = [
+static ALL: [Workload; 19] = [
     Workload {
         program: Program::Core,
         name: "noop",
@@ -126,9 +126,19 @@ static ALL: [Workload; 18] = [
         summary: "memory latency: a random pointer chase through 16 KiB, 256 KiB, 2 MiB and 128 MiB",
         operation: "one step, the four sizes alike",
         operations_per_iteration: 4 * 65_536,
-        expected_check: "6968295cb6244de0",
+        expected_check: "7af08f53197188af",
         figures: &[("step_16kib", "ns"), ("step_256kib", "ns"), ("step_2mib", "ns"), ("step_128mib", "ns")],
         needs: needs(150 * MIB, MAPPING),
+    },
+    Workload {
+        program: Program::Core,
+        name: "page-walk",
+        summary: "page-table walks: a random pointer chase through 8192 pages of 4 KiB",
+        operation: "one step, which no TLB knows the page of",
+        operations_per_iteration: 4 * 8192,
+        expected_check: "5398c5be11a318f9",
+        figures: &[],
+        needs: needs(36 * MIB, MAPPING),
     },
     Workload {
         program: Program::Core,

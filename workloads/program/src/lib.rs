@@ -6,7 +6,7 @@
 //! with the expected ones.
 //!
 //! - [`cpu_int`], [`cpu_float`], [`sha256`], [`deflate`]: the processor
-//! - [`mem_stream`], [`mem_latency`]: the memory
+//! - [`mem_stream`], [`mem_latency`], [`page_walk`]: the memory, the latter two along a [`ring`] in memory that is [`mapped`]
 //! - [`page_fault`], [`syscall`], [`alloc`]: the border to the kernel
 //! - [`work`]: what they have in common, and [`prepare`], which finds one by name
 //! - [`mix`]: the generator and the checksum that all of them use
@@ -20,12 +20,14 @@ pub mod cpu_float;
 pub mod cpu_int;
 pub mod deflate;
 pub mod entry;
-pub mod large;
+pub mod mapped;
 pub mod mem_latency;
 pub mod mem_stream;
 pub mod mix;
 pub mod output;
 pub mod page_fault;
+pub mod page_walk;
+pub mod ring;
 pub mod run;
 pub mod sha256;
 pub mod sys;

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::{alloc, cpu_float, cpu_int, deflate, mem_latency, mem_stream, mix, page_fault, sha256, syscall};
+use crate::{
+    alloc, cpu_float, cpu_int, deflate, mem_latency, mem_stream, mix, page_fault, page_walk, sha256, syscall,
+};
 
 /// A further figure of a repetition: name, unit, value.
 pub type Figure = (&'static str, &'static str, f64);
@@ -20,7 +22,7 @@ pub trait Work {
 }
 
 /// All workloads, in the order in which they are listed.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "noop",
     "cpu-int",
     "cpu-float",
@@ -28,6 +30,7 @@ pub const NAMES: [&str; 10] = [
     "deflate",
     "mem-stream",
     "mem-latency",
+    "page-walk",
     "page-fault",
     "syscall",
     "alloc",
@@ -78,6 +81,7 @@ pub fn prepare(name: &str) -> Result<Box<dyn Work>, PrepareError> {
         "deflate" => Box::new(deflate::Deflate::new()?),
         "mem-stream" => Box::new(mem_stream::MemStream::new(mem_stream::ARRAY_BYTES)?),
         "mem-latency" => Box::new(mem_latency::MemLatency::new()?),
+        "page-walk" => Box::new(page_walk::PageWalk::new()?),
         "page-fault" => Box::new(page_fault::PageFault),
         "syscall" => Box::new(syscall::Syscall),
         "alloc" => Box::new(alloc::Alloc::new()?),
