@@ -4,11 +4,12 @@
 int main(void) {
     enum { SIZE = 16 << 20 };
     unsigned char *p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    CHECK(p != MAP_FAILED);
-    printf("%d\n", madvise(p, SIZE, MADV_HUGEPAGE));
+    int refused = p == MAP_FAILED || madvise(p, SIZE, MADV_HUGEPAGE) ? errno : 0;
+    printf("%s\n", refused ? strerror(refused) : "advised");
+    if (refused)
+        return 1;
     memset(p, 1, SIZE);
     fflush(stdout);
     char end;
-    CHECK(read(0, &end, 1) == 0);
-    return 0;
+    return read(0, &end, 1) != 0;
 }
