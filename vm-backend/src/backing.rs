@@ -1,12 +1,11 @@
 //! What stands behind a guest's memory on the host before the guest touches it.
 
 use std::fs;
-use std::io;
 
 use crate::error::ConfigError;
 use crate::monitor::at;
 use crate::report::{Failure, Step};
-use crate::space::usize_of;
+use crate::space::{Advice, advise};
 
 /// Documentation/admin-guide/mm/transhuge.rst; the second file is of Linux 6.8.
 const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -45,19 +44,10 @@ impl Backing {
     pub(crate) fn apply(self, start: *mut u8, len: u64) -> Result<(), Failure> {
         match self {
             Self::Untouched => Ok(()),
-            Self::Prefaulted => {
-                advise(start, len, libc::MADV_POPULATE_WRITE).map_err(at(Step::PopulateMemory))
-            }
-            Self::HugePages => advise(start, len, libc::MADV_HUGEPAGE).map_err(at(Step::AskHugePages)),
+            Self::Prefaulted => advise(start, len, Advice::Populate).map_err(at(Step::PopulateMemory)),
+            Self::HugePages => advise(start, len, Advice::LargePages).map_err(at(Step::AskHugePages)),
         }
     }
-}
-
-fn advise(start: *mut u8, len: u64, advice: i32) -> io::Result<()> {
-    // SAFETY: both kinds of advice that are given leave the contents of a range as they are, and one that is not mapped is an
-    // error.
-    let result = unsafe { libc::madvise(start.cast(), usize_of(len), advice) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// From the contents of [`ENABLED_2M`] and [`ENABLED`].

@@ -37,7 +37,7 @@ pub(crate) fn map(
     if got == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(got.cast()) }
 }
 
-/// What a guest can tell the host about its memory.
+/// What the host is told about a guest's memory.
 #[derive(Debug, Clone, Copy)]
 #[repr(i32)]
 pub(crate) enum Advice {
@@ -45,6 +45,16 @@ pub(crate) enum Advice {
     Discard = libc::MADV_DONTNEED,
     /// Large pages are worth their memory here.
     LargePages = libc::MADV_HUGEPAGE,
+    /// All pages will be written to.
+    Populate = libc::MADV_POPULATE_WRITE,
+}
+
+/// Advises about a range of this process that is a guest's memory; where it is not mapped, that is an error.
+pub(crate) fn advise(start: *mut u8, len: u64, advice: Advice) -> io::Result<()> {
+    // SAFETY: none of these changes a page that something else than a guest uses: of a guest's anonymous memory only the guest
+    // asks to discard, and the other two leave the contents as they are.
+    let result = unsafe { libc::madvise(start.cast(), usize_of(len), advice as libc::c_int) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The memory of machines of one kind, all of it mapped, none of it there.
@@ -101,16 +111,12 @@ impl Space {
     /// Lets the host make pages that every start writes to, or runs through, all at once: one call instead of a fault each,
     /// and KVM maps up to eight neighbours with a page that it finds ready. Only advice: an old kernel says no.
     pub fn populate(&self, gpa: u64, len: u64) {
-        // SAFETY: fills in pages of our own reservation; their contents stay as they are.
-        unsafe { libc::madvise(self.place(gpa).cast(), usize_of(len), libc::MADV_POPULATE_WRITE) };
+        drop(self.advise(gpa, len, Advice::Populate));
     }
 
-    /// Tells the host about pages of the anonymous part.
+    /// Tells the host about pages. Only those of the anonymous part may be discarded.
     pub fn advise(&self, gpa: u64, len: u64, advice: Advice) -> io::Result<()> {
-        // SAFETY: the range lies in the anonymous part of the reservation, which only the guest uses, and the guest asked
-        // for it.
-        let result = unsafe { libc::madvise(self.place(gpa).cast(), usize_of(len), advice as libc::c_int) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        advise(self.place(gpa), len, advice)
     }
 }
 
