@@ -121,20 +121,28 @@ fn nothing_is_left_after_a_kill_in_the_middle() {
     assert_eq!(mounts(), before);
 }
 
+/// Starts a program in a target, one that has `mark` on its command line and does not end, and waits until it is ready.
+fn hanging_run(target: &str, options: &[&str], mark: &str) -> std::process::Child {
+    let mut child = command()
+        .args(["run", "--target", target])
+        .args(options)
+        .arg("--")
+        .arg(program())
+        .args(["hang", mark])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut byte = [0];
+    std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut byte).expect("it is ready");
+    child
+}
+
 #[test]
 fn nothing_is_left_when_run_is_killed() {
     let before = mounts();
     for target in targets() {
         let mark = format!("mark-{}-{target}", std::process::id());
-        let mut child = command()
-            .args(["run", "--target", target, "--mem", "64", "--"])
-            .arg(program())
-            .args(["hang", &mark])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut byte = [0];
-        std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut byte).expect("it is ready");
+        let mut child = hanging_run(target, &["--mem", "64"], &mark);
         if target == "container" && groups_of(child.id()).is_empty() {
             println!("skipped for control groups: this host lets us make none");
         }
@@ -150,15 +158,7 @@ fn nothing_is_left_when_run_is_killed() {
 fn run_passes_an_interruption_on_by_ending_the_program() {
     for target in targets() {
         let mark = format!("interrupted-{}-{target}", std::process::id());
-        let mut child = command()
-            .args(["run", "--target", target, "--"])
-            .arg(program())
-            .args(["hang", &mark])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut byte = [0];
-        std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut byte).expect("it is ready");
+        let mut child = hanging_run(target, &[], &mark);
         signal(&child, nix::sys::signal::Signal::SIGINT);
         assert_eq!(child.wait().expect("it ends").code(), Some(130), "{target}");
         assert!(processes_with(&mark).is_empty(), "{target}");
