@@ -149,7 +149,7 @@ fn with_interval(row: &SummaryRow) -> String {
     format!("{}{interval}", value(row.median, row))
 }
 
-/// `Memory of microvm:64MiB that is prefaulted: the time to the first byte changes by 15.2 ms, PSS by ...`
+/// `Memory that is there before the start changes, over microvm:64MiB, the time to the first byte by 15.2 ms and ...`
 fn backed(rows: &[SummaryRow], rung: &str) -> Option<String> {
     let (_, kind) = rung.split_once(':')?;
     let what = BACKINGS.iter().find(|(name, ..)| *name == kind)?.2;

@@ -14,8 +14,8 @@ const LARGE_PAGE: usize = 2 << 20;
 pub enum Pages {
     /// 4 KiB, also where larger ones are given to everybody.
     Small,
-    /// 2 MiB, where the kernel has them. Where small pages happen to lie decides how many of their lines a cache can hold at once;
-    /// that made a third of the time of a chase through 256 KiB.
+    /// 2 MiB, where the kernel has them. Where small pages happen to lie decides how many of their lines a cache can hold at once,
+    /// and differs from launch to launch.
     Large,
 }
 

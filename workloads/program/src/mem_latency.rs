@@ -8,8 +8,8 @@ use crate::ring::{Nodes, Ring};
 use crate::sys::now_ns;
 use crate::work::{Figure, PrepareError, Work, iterate};
 
-/// The rings: what their figure is called, and their size in bytes. A last-level cache keeps the third after some laps; one of
-/// 4 MiB needed a dozen, and then came and went.
+/// The rings: what their figure is called, and their size in bytes. A last-level cache that others
+/// use, too, keeps the third after a few laps, where it would not always keep a larger one.
 pub const RINGS: [(&str, u32); 4] = [
     ("step_16kib", 16 << 10),
     ("step_256kib", 256 << 10),
