@@ -315,19 +315,15 @@ pub(crate) fn terminals(user_namespace: bool) -> Op {
 mod tests {
     use super::*;
 
+    fn small(program: Option<&Path>, user_namespace: bool) -> Root<'_> {
+        let (own_pids, bytes, binds, proc) = (true, 4096, &[], Proc::ReadOnly);
+        Root { program, user_namespace, own_pids, bytes, binds, proc, terminals: false, sys: false }
+    }
+
     #[test]
     fn what_comes_from_the_host_is_taken_before_the_new_root_covers_it() {
         let program = Path::new("/tmp/program");
-        let root = Root {
-            program: Some(program),
-            user_namespace: true,
-            own_pids: true,
-            bytes: 4096,
-            binds: &[],
-            proc: Proc::ReadOnly,
-            terminals: false,
-            sys: false,
-        };
+        let root = small(Some(program), true);
         let ops = root.build().expect("a Linux has a /tmp");
         let position = |wanted: fn(&Op) -> bool| ops.iter().position(wanted).expect("the step is there");
         let last_taken =
@@ -338,16 +334,7 @@ mod tests {
 
     #[test]
     fn root_makes_its_own_device_nodes() {
-        let root = Root {
-            program: None,
-            user_namespace: false,
-            own_pids: true,
-            bytes: 4096,
-            binds: &[],
-            proc: Proc::ReadOnly,
-            terminals: false,
-            sys: false,
-        };
+        let root = small(None, false);
         let ops = root.build().expect("a Linux has a /tmp");
         let made = ops.iter().filter(|op| matches!(op, Op::Mknod { device: 1.., .. })).count();
         assert_eq!(made, DEVICES.len());

@@ -13,6 +13,7 @@ use workloads::Workload;
 
 mod afterwards;
 mod at_once;
+mod cells;
 pub mod density;
 pub mod harness;
 pub mod ladder;

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use workloads::protocol::Line;
 use workloads::{Invocation, Workload};
 
+use super::cells::{self, Cell};
 use super::{Bench, Experiment, Place, Station, Stop, skipped_row, value};
-use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, Status, metric};
 use crate::runner::{LaunchFailure, Observed};
 use crate::stats::median;
@@ -24,6 +24,8 @@ const SLOWEST: f64 = 4.0;
 /// The work is cut to this part at most: below, the host's view of the marks would tell more of the marks than of
 /// the work.
 const LEAST_PART: f64 = 0.4;
+/// Part of the experiment's time that finding the iterations is taken for, in what the user is told of the progress.
+const CALIBRATION: f64 = 0.05;
 /// Inner and outer time must agree as well as this, or the sample carries a warning.
 const AGREEMENT: f64 = 0.01;
 
@@ -38,16 +40,12 @@ pub(super) struct Repetition {
     check: Option<String>,
 }
 
-/// Cell of the experiment.
-struct Cell {
+/// What the launches of a cell need.
+struct Work {
     subject: Subject,
     /// Operations in one repetition, for the comparison of the clocks.
     operations: Option<f64>,
     stations: Vec<Option<Station>>,
-    /// Its launches so far.
-    progress: plan::Progress,
-    /// Blocks that were made of it once it is done.
-    done: Option<u32>,
 }
 
 /// What the experiment learned besides its rows.
@@ -104,7 +102,7 @@ pub(super) fn measure_in(
         )]
         let operations = workload.operations_per_iteration as f64 * iterations as f64;
         cells.push(cell(bench, experiment, Subject::ours(image, &invocation), Some(operations))?);
-        bench.progress.step(experiment.name(), 0.05 / chosen.len() as f64);
+        bench.progress.step(experiment.name(), CALIBRATION / chosen.len() as f64);
     }
     blocks(bench, experiment, &mut cells)?;
     Ok(learned)
@@ -137,7 +135,7 @@ fn cell(
     experiment: Experiment,
     subject: Subject,
     operations: Option<f64>,
-) -> Result<Cell, Stop> {
+) -> Result<Cell<Work>, Stop> {
     let mut stations = Vec::new();
     let mut rows = Vec::new();
     for participant in bench.participants {
@@ -150,59 +148,30 @@ fn cell(
         }
     }
     bench.sink.keep(rows)?;
-    let progress = plan::Progress::new(stations.len());
-    Ok(Cell { subject, operations, stations, progress, done: None })
+    let workload = subject.name.clone();
+    Ok(Cell::new(bench, &workload, Work { subject, operations, stations }))
 }
 
-fn blocks(bench: &mut Bench<'_>, experiment: Experiment, cells: &mut [Cell]) -> Result<(), Stop> {
-    let blocks = bench.effort.warmup_blocks + bench.effort.overhead_blocks;
-    let pace = bench.pace(experiment, bench.effort.warmup_blocks + LEAST_BLOCKS);
-    let (mut made, mut why) = (blocks, Ended::Planned);
-    for block in 0..blocks {
-        if pace.is_over(block) {
-            (made, why) = (block, Ended::Budget);
-            break;
-        }
-        for cell in cells.iter_mut().filter(|cell| cell.done.is_none()) {
-            cell.done = cell.progress.is_done(bench.effort.narrow_enough).then_some(block);
-        }
-        if cells.iter().all(|cell| cell.done.is_some()) {
-            break;
-        }
-        let launches = cells.len() * bench.participants.len();
-        for slot in plan::block(bench.seed, experiment, block, cells.len(), bench.participants.len()) {
-            let cell = &mut cells[slot.cell];
-            if cell.done.is_some() {
-                continue;
-            }
-            let name = &bench.participants[slot.target].name;
-            let place = Place {
-                warmup: block < bench.effort.warmup_blocks,
-                ..Place::new(experiment, name, &cell.subject.name, block, slot.order)
-            };
-            let rows = launch(bench, cell, slot.target, &place)?;
-            bench.sink.keep(rows)?;
-            #[expect(clippy::cast_precision_loss, reason = "a few dozen launches")]
-            bench.progress.step(experiment.name(), 0.95 / f64::from(blocks) / launches as f64);
-        }
-    }
-    for cell in cells.iter() {
-        let (made, why) = cell.done.map_or((made, why), |blocks| (blocks, Ended::Narrow));
-        bench.end(experiment, &cell.subject.name, made, why);
-    }
-    Ok(())
+fn blocks(bench: &mut Bench<'_>, experiment: Experiment, cells: &mut [Cell<Work>]) -> Result<(), Stop> {
+    cells::blocks(bench, experiment, bench.effort.overhead_blocks, 1.0 - CALIBRATION, cells, launch)
 }
 
-fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) -> Result<Vec<Sample>, Stop> {
-    let Some(station) = &mut cell.stations[target] else { return Ok(Vec::new()) };
+fn launch(
+    bench: &mut Bench<'_>,
+    cell: &mut Cell<Work>,
+    target: usize,
+    place: &Place,
+) -> Result<Vec<Sample>, Stop> {
+    let Work { subject, operations, stations } = &mut cell.what;
+    let Some(station) = &mut stations[target] else { return Ok(Vec::new()) };
     let Some(prepared) = station.usable() else {
         return Ok(station.unusable(place, metric::TIME_PER_OP, "ns/op"));
     };
-    let expected = cell.subject.catalogued.map(|workload| workload.expected_check);
-    let result = cell.subject.launched(bench.observer, prepared).and_then(|seen| checked(&seen, expected));
+    let expected = subject.catalogued.map(|workload| workload.expected_check);
+    let result = subject.launched(bench.observer, prepared).and_then(|seen| checked(&seen, expected));
     Ok(match station.note(result)? {
         Ok(repetitions) => {
-            let rows = rows(place, &repetitions, cell.operations);
+            let rows = rows(place, &repetitions, *operations);
             if !place.warmup {
                 let walls: Vec<f64> = rows
                     .iter()

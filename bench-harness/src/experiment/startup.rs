@@ -1,7 +1,7 @@
 //! How long until a program in a target says its first word, and until nothing of it is left?
 
+use super::cells::{self, Cell};
 use super::{Bench, Experiment, Place, Station, Stop, at_once, value};
-use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
 use crate::runner::Observed;
 use crate::workload::Subject;
@@ -19,13 +19,10 @@ pub fn measure(bench: &mut Bench<'_>, subjects: &[&Subject], at_once: Option<u32
     }
 }
 
-/// One subject, in every target.
-struct Cell<'a> {
+/// What the launches of a cell need.
+struct Start<'a> {
     subject: &'a Subject,
     stations: Vec<Station>,
-    progress: plan::Progress,
-    /// Blocks that were made of it once it is done.
-    done: Option<u32>,
 }
 
 /// The same as a part of `experiment`.
@@ -34,62 +31,24 @@ pub(super) fn measure_in(
     experiment: Experiment,
     subjects: &[&Subject],
 ) -> Result<(), Stop> {
-    let mut cells: Vec<Cell<'_>> = subjects
-        .iter()
-        .map(|subject| Cell {
-            subject,
-            stations: bench.stations(subject),
-            progress: plan::Progress::new(bench.participants.len()),
-            done: None,
-        })
-        .collect();
-    let blocks = bench.effort.warmup_blocks + bench.effort.startup_blocks;
-    let pace = bench.pace(experiment, bench.effort.warmup_blocks + LEAST_BLOCKS);
-    let (mut made, mut why) = (blocks, Ended::Planned);
-    for block in 0..blocks {
-        if pace.is_over(block) {
-            (made, why) = (block, Ended::Budget);
-            break;
-        }
-        for cell in cells.iter_mut().filter(|cell| cell.done.is_none()) {
-            cell.done = cell.progress.is_done(bench.effort.narrow_enough).then_some(block);
-        }
-        if cells.iter().all(|cell| cell.done.is_some()) {
-            made = block;
-            break;
-        }
-        for slot in plan::block(bench.seed, experiment, block, cells.len(), bench.participants.len()) {
-            let cell = &mut cells[slot.cell];
-            if cell.done.is_some() {
-                continue;
-            }
-            let name = &bench.participants[slot.target].name;
-            let place = Place {
-                warmup: block < bench.effort.warmup_blocks,
-                ..Place::new(experiment, name, &cell.subject.name, block, slot.order)
-            };
-            let rows = launch(bench, cell, slot.target, &place)?;
-            bench.sink.keep(rows)?;
-        }
-        bench.progress.step(experiment.name(), 1.0 / f64::from(blocks));
-    }
-    bench.progress.step(experiment.name(), f64::from(blocks - made) / f64::from(blocks));
-    for cell in &cells {
-        let (made, why) = cell.done.map_or((made, why), |blocks| (blocks, Ended::Narrow));
-        bench.end(experiment, &cell.subject.name, made, why);
-    }
-    Ok(())
+    let cells = subjects.iter().map(|subject| {
+        let stations = bench.stations(subject);
+        Cell::new(bench, &subject.name, Start { subject, stations })
+    });
+    let mut cells: Vec<_> = cells.collect();
+    cells::blocks(bench, experiment, bench.effort.startup_blocks, 1.0, &mut cells, launch)
 }
 
 fn launch(
     bench: &mut Bench<'_>,
-    cell: &mut Cell<'_>,
+    cell: &mut Cell<Start<'_>>,
     target: usize,
     place: &Place,
 ) -> Result<Vec<Sample>, Stop> {
-    let station = &mut cell.stations[target];
+    let Start { subject, stations } = &mut cell.what;
+    let station = &mut stations[target];
     let Some(prepared) = station.usable() else { return Ok(station.unusable(place, metric::READY, "ns")) };
-    let result = cell.subject.launched(bench.observer, prepared);
+    let result = subject.launched(bench.observer, prepared);
     Ok(match station.note(result)? {
         Ok(seen) => {
             if !place.warmup {
