@@ -98,6 +98,21 @@ fn a_profile_of_ones_own_takes_the_place_of_the_default() {
 }
 
 #[test]
+fn a_profile_that_refuses_everything_is_an_error_of_the_start() {
+    let Some(config) = container(&["exit", "0"]) else { return };
+    let profile = Profile::from_json(r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#, Capabilities::default());
+    let config = config.seccomp(profile.expect("a good profile"));
+    for init in [false, true] {
+        // The child may not even end itself then: without another way it would try for ever, and the caller wait for it.
+        let refused = config.clone().init(init).prepare().expect("good").spawn(Stdio::null());
+        match refused {
+            Err(SpawnError::Exec { .. } | SpawnError::Setup { .. }) => {}
+            other => panic!("with an init {init}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_program_runs_under_a_profile_of_the_engines_shape_as_under_the_default() {
     let Some(config) = container(&["refused"]) else { return };
     let by_default = run(config.clone());
