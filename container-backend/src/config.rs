@@ -190,7 +190,7 @@ pub struct Config {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) isolation: Isolation,
     pub(crate) limits: Limits,
-    pub(crate) hostname: String,
+    pub(crate) hostname: Option<String>,
     pub(crate) tmp_bytes: u64,
     pub(crate) die_with_caller: bool,
     pub(crate) usage: bool,
@@ -213,7 +213,7 @@ impl Config {
             env: Vec::new(),
             isolation: Isolation::none(),
             limits: Limits::none(),
-            hostname: "container".to_owned(),
+            hostname: None,
             tmp_bytes: TMP_BYTES,
             die_with_caller: true,
             usage: false,
@@ -244,20 +244,18 @@ impl Config {
         self
     }
 
-    /// Adds an environment variable.
+    /// Sets an environment variable, in place of an earlier one of the same name.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.retain(|(known, _)| known != key.as_ref());
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// Adds environment variables, for example `std::env::vars_os()`.
+    /// Sets environment variables, for example `std::env::vars_os()`.
     #[must_use]
-    pub fn envs(mut self, vars: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>) -> Self {
-        self.env.extend(
-            vars.into_iter().map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned())),
-        );
-        self
+    pub fn envs(self, vars: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>) -> Self {
+        vars.into_iter().fold(self, |config, (key, value)| config.env(key, value))
     }
 
     /// Sets the layers of isolation; none by default.
@@ -277,10 +275,10 @@ impl Config {
         self
     }
 
-    /// Sets the host name seen inside (layer `Uts`); `container` by default.
+    /// Sets the host name seen inside; `container` by default. Needs the layer [`Uts`](crate::Layer::Uts).
     #[must_use]
     pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
-        self.hostname = hostname.into();
+        self.hostname = Some(hostname.into());
         self
     }
 

@@ -81,6 +81,20 @@ pub enum PrepareError {
         /// The path or name.
         path: PathBuf,
     },
+    /// A user or group has a number that means "as before" to the kernel, which would be root.
+    #[error("{number} is no number of a user or group: 0 to {} are", u32::MAX - 1)]
+    UserNumber {
+        /// The number.
+        number: u32,
+    },
+    /// The image runs as somebody whom it does not name, and nobody else was asked for.
+    #[error(
+        "the image runs as {user:?}, who is neither a number nor in its /etc/passwd and /etc/group: give a user in numbers"
+    )]
+    ImageUser {
+        /// As its configuration has it.
+        user: String,
+    },
     /// What is to be bound is not there.
     #[error("cannot find {}, which is to be seen inside", path.display())]
     Bind {

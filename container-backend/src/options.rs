@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::capabilities::Capabilities;
 use crate::config::Config;
+use crate::error::PrepareError;
 use crate::idmap::IdMaps;
 use crate::image::Image;
 use crate::seccomp::Profile;
@@ -100,6 +101,16 @@ const RLIMITS: [(&str, u32); 15] = [
 ];
 
 impl Rlimit {
+    /// The names that [`Rlimit::parse`] knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        RLIMITS.iter().map(|entry| entry.0)
+    }
+
+    /// Its name, as the engines spell it.
+    pub(crate) fn name(self) -> &'static str {
+        RLIMITS.iter().find(|entry| entry.1 == self.resource).map_or("of this number", |entry| entry.0)
+    }
+
     /// `NAME=SOFT[:HARD]`, as the engines' `--ulimit`; `unlimited` (or -1) for no limit.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -137,7 +148,17 @@ impl User {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-        Some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()?, groups: Vec::new() })
+        let user = Self { uid: uid.parse().ok()?, gid: gid.parse().ok()?, groups: Vec::new() };
+        user.check().ok().map(|()| user)
+    }
+
+    /// Refuses -1, by which setresuid(2) and setresgid(2) leave things as they are.
+    pub(crate) fn check(&self) -> Result<(), PrepareError> {
+        let mut numbers = [self.uid, self.gid].into_iter().chain(self.groups.iter().copied());
+        match numbers.find(|&number| number == u32::MAX) {
+            Some(number) => Err(PrepareError::UserNumber { number }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -147,6 +168,8 @@ pub(crate) struct Options {
     pub(crate) rootfs: Rootfs,
     pub(crate) binds: Vec<Bind>,
     pub(crate) workdir: Option<PathBuf>,
+    /// Whether that is made where it is not there: an image's own, as with the engines.
+    pub(crate) make_workdir: bool,
     pub(crate) user: Option<User>,
     pub(crate) capabilities: Capabilities,
     pub(crate) seccomp: Option<Arc<Profile>>,
@@ -181,6 +204,7 @@ impl Config {
     /// Sets the root file system; [`Rootfs::Generated`] by default.
     ///
     /// An image's environment, working directory and user become the instance's, where they are not set (before or after).
+    /// Its working directory is made where it is not there, as with the engines.
     #[must_use]
     pub fn rootfs(mut self, rootfs: Rootfs) -> Self {
         self.options.rootfs = rootfs;
@@ -284,15 +308,22 @@ impl Config {
     }
 
     /// What is still open is taken from the image.
-    pub(crate) fn complete(&mut self) {
-        let Rootfs::Image(image) = &self.options.rootfs else { return };
+    pub(crate) fn complete(&mut self) -> Result<(), PrepareError> {
+        let Rootfs::Image(image) = &self.options.rootfs else { return Ok(()) };
         let image = Arc::clone(image);
         let mut env: Vec<(OsString, OsString)> = image.env.clone();
         env.retain(|(key, _)| !self.env.iter().any(|(own, _)| own == key));
         env.append(&mut self.env);
         self.env = env;
-        self.options.workdir = self.options.workdir.take().or_else(|| image.workdir.clone());
+        if self.options.workdir.is_none() {
+            self.options.workdir.clone_from(&image.workdir);
+            self.options.make_workdir = true;
+        }
+        if let (None, Some(user)) = (&self.options.user, &image.unknown_user) {
+            return Err(PrepareError::ImageUser { user: user.clone() });
+        }
         self.options.user = self.options.user.take().or_else(|| image.user.clone());
+        Ok(())
     }
 }
 
@@ -308,7 +339,9 @@ mod tests {
         assert_eq!(Bind::parse("/a:c"), None, "a relative place");
         assert_eq!(User::parse("5:6").map(|user| (user.uid, user.gid)), Some((5, 6)));
         assert_eq!(User::parse("5").map(|user| user.gid), Some(0));
-        assert_eq!(User::parse("-1"), None);
+        for nobody in ["-1", "4294967295", "0:4294967295"] {
+            assert_eq!(User::parse(nobody), None, "{nobody}");
+        }
         let limit = Rlimit::parse("nofile=10:20").expect("a limit");
         assert_eq!((limit.resource, limit.soft, limit.hard), (libc::RLIMIT_NOFILE, 10, 20));
         assert_eq!(Rlimit::parse("nofile=20:10"), None);

@@ -143,7 +143,7 @@ impl fmt::Display for Op {
             Self::AwaitLink => f.write_str("have a veth pair made"),
             Self::InnerEnd(_) => f.write_str("set the inner end of the veth pair up"),
             Self::Rlimit(limit) => {
-                write!(f, "set the resource limit {} to {}:{}", limit.resource, limit.soft, limit.hard)
+                write!(f, "set the resource limit {} to {}:{}", limit.name(), limit.soft, limit.hard)
             }
             Self::BecomeUser { user, .. } => write!(f, "become user {}:{}", user.uid, user.gid),
             Self::PivotRoot => f.write_str("pivot to the new root"),

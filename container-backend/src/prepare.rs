@@ -15,7 +15,7 @@ use crate::config::{Config, Program};
 use crate::error::{PrepareError, SpawnError};
 use crate::given::{Lower, find_inside};
 use crate::idmap::{IdMaps, Ranges};
-use crate::image::Image;
+use crate::image::{Image, open_in_root};
 use crate::init;
 use crate::isolation::{Isolation, Layer};
 use crate::network::Maker;
@@ -104,6 +104,12 @@ impl Root {
         self.image.as_ref().map_or(Ok(None), |image| image.mount())
     }
 
+    /// Whether there is such a folder in it, as seen from inside.
+    pub(crate) fn has_folder(&self, path: &Path) -> bool {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        open_in_root(&self.fd, path, libc::O_PATH | libc::O_DIRECTORY).is_ok()
+    }
+
     fn find(&self, config: &Config, program: &Path) -> Option<PathBuf> {
         let path = config.env.iter().find(|(key, _)| key == "PATH");
         let path = path.and_then(|(_, value)| value.to_str()).unwrap_or(DEFAULT_PATH);
@@ -158,7 +164,7 @@ impl Prepared {
         let isolation = config.isolation.effective(is_root);
         // Who starts one at once starts no other, most often, and then waits.
         let stacks = Stacks::keeping(if config.start_soon { 0 } else { usize::MAX });
-        config.complete();
+        config.complete()?;
         config.network_beside &= Maker::is_useful(isolation);
         let maker = if config.network_beside && config.start_soon { Maker::start(&stacks) } else { None };
         let program = find_program(&config.program, isolation)?;
@@ -329,7 +335,12 @@ impl Prepared {
 /// The identity maps that are to be had, and what is to be said about them.
 fn id_maps(config: &Config, isolation: Isolation) -> Result<(Option<Ranges>, Option<String>), PrepareError> {
     if !isolation.has(Layer::User) {
-        return Ok((None, None));
+        return match config.options.id_maps {
+            IdMaps::Ranges => {
+                Err(PrepareError::NeedsLayer { what: "a range of users", layer: Layer::User.name() })
+            }
+            _ => Ok((None, None)),
+        };
     }
     let wanted = match config.options.id_maps {
         IdMaps::Single => false,

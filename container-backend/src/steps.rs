@@ -18,6 +18,8 @@ use crate::veth::InnerEnd;
 
 /// `__NEW_UTS_LEN`: the longest host name.
 const HOSTNAME_MAX: usize = 64;
+/// The host name of who has asked for none.
+const HOSTNAME: &str = "container";
 
 /// The flag to clone this layer with; `None` for those that are no namespace or are entered later by the child.
 ///
@@ -88,11 +90,14 @@ pub(crate) fn steps(
         });
     }
     if has(Layer::Uts) {
-        let length = config.hostname.len();
+        let hostname = config.hostname.as_deref().unwrap_or(HOSTNAME);
+        let length = hostname.len();
         if length == 0 || length > HOSTNAME_MAX {
             return Err(PrepareError::HostnameLength { length, max: HOSTNAME_MAX });
         }
-        ops.push(Op::Hostname(config.hostname.clone().into_bytes()));
+        ops.push(Op::Hostname(hostname.as_bytes().to_owned()));
+    } else if config.hostname.is_some() {
+        return Err(PrepareError::NeedsLayer { what: "a host name", layer: Layer::Uts.name() });
     }
     if has(Layer::Time) {
         // "fs/exec: switch timens when a task gets a new mm"; before that, it takes a child that shares no memory with us.
@@ -112,7 +117,17 @@ pub(crate) fn steps(
     if has(Layer::Mount) {
         mounts(config, isolation, program, lower, &mut ops)?;
     }
+    if let Some(user) = &options.user {
+        user.check()?;
+    }
     if let Some(workdir) = &options.workdir {
+        let is_missing = |root: &Root| root.overlay && !root.has_folder(workdir);
+        if options.make_workdir && lower.is_some_and(is_missing) {
+            let folders: Vec<_> = workdir.ancestors().filter(|path| path.file_name().is_some()).collect();
+            for folder in folders.into_iter().rev() {
+                ops.push(Op::Mkdir { path: c_string("the working directory", folder)?, mode: 0o755 });
+            }
+        }
         ops.push(Op::Chdir(c_string("the working directory", workdir)?));
     }
     if veth.is_some() {
@@ -185,6 +200,10 @@ fn mounts(
     let (binds, proc, terminals, bytes) =
         (options.binds.as_slice(), options.proc(), options.terminals(), config.tmp_bytes);
     let sys = options.sys;
+    if bytes == 0 {
+        // To tmpfs that means without a limit.
+        return Err(PrepareError::LimitValue { limit: "size of the file system in memory", value: 0 });
+    }
     if sys && user_namespace {
         ops.push(rootfs::sys_early());
     }

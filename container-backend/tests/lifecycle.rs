@@ -212,6 +212,13 @@ fn a_file_that_is_no_program_fails_at_exec_and_leaves_no_child() {
 }
 
 #[test]
+fn a_variable_that_is_set_again_has_the_later_value() {
+    let Some(config) = native(&["env"]) else { return };
+    let ran = run(config.env("A", "1").envs([("B", "2"), ("A", "3")]));
+    assert_eq!(ran.lines(), ["B=2", "A=3"]);
+}
+
+#[test]
 fn values_that_no_kernel_takes_are_refused() {
     let config = || Config::new(Program::path("/proc/self/exe"));
     let zero = config().arg("a\0b").prepare();

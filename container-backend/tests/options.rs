@@ -4,7 +4,8 @@ mod common;
 
 use common::*;
 use container_backend::{
-    Capabilities, Layer, Network, PrepareError, Proc, Profile, Rlimit, SpawnError, Stdio, User,
+    Capabilities, IdMaps, Isolation, Layer, Network, PrepareError, Proc, Profile, Rlimit, SpawnError, Stdio,
+    User,
 };
 
 #[test]
@@ -16,6 +17,36 @@ fn a_user_without_rights_has_no_capabilities() {
     for set in ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"] {
         assert_eq!(ran.field(set), "0000000000000000", "{set}");
     }
+}
+
+#[test]
+fn a_number_that_means_as_before_is_nobody() {
+    let Some(config) = container(&["who"]) else { return };
+    let nobody = u32::MAX;
+    for (uid, gid, groups) in [(nobody, 0, vec![]), (0, nobody, vec![]), (0, 0, vec![1, nobody])] {
+        let refused = config.clone().user(User { uid, gid, groups }).prepare();
+        assert!(matches!(refused, Err(PrepareError::UserNumber { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn what_needs_a_layer_is_refused_without_it() {
+    let Some(config) = container(&["ready"]) else { return };
+    let without = |layer| config.clone().isolation(Isolation::container().without(layer));
+    let mut configs = vec![("uts", without(Layer::Uts).hostname("here"))];
+    if is_root() {
+        configs.push(("user", config.clone().id_maps(IdMaps::Ranges)));
+    }
+    for (needed, config) in configs {
+        let refused = config.prepare();
+        assert!(
+            matches!(refused, Err(PrepareError::NeedsLayer { layer, .. }) if layer == needed),
+            "{needed}: {refused:?}"
+        );
+    }
+    assert!(without(Layer::Uts).prepare().is_ok(), "the default name is nobody's wish");
+    let unbounded = config.tmp_bytes(0).prepare();
+    assert!(matches!(unbounded, Err(PrepareError::LimitValue { .. })), "{unbounded:?}");
 }
 
 #[test]

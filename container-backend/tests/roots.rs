@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::images::{layout, tar_of};
+use common::images::{layout, layout_of, tar_of};
 use common::*;
 use container_backend::{
     Bind, Bounds, Config, Image, ImageError, Isolation, PrepareError, Program, Rootfs, User,
@@ -312,4 +312,61 @@ fn an_image_whose_bytes_are_not_those_of_its_digest_is_refused() {
     )
     .expect("written");
     assert!(matches!(Image::open(dir.path(), Bounds::default()), Err(ImageError::Format { .. })));
+}
+
+/// An image of [`layers`] with this configuration.
+fn configured(config: &serde_json::Value) -> Result<Image, ImageError> {
+    let dir = tempfile::tempdir().expect("a folder");
+    layout_of(dir.path(), &layers(), config);
+    Image::open(dir.path(), Bounds::default())
+}
+
+#[test]
+fn an_images_working_folder_is_made_where_it_is_not_there() {
+    if !containers_work() {
+        return;
+    }
+    let config = serde_json::json!({"config": {"WorkingDir": "/data/of/ours"}});
+    let image = std::sync::Arc::new(configured(&config).expect("a good image"));
+    let act = |act| within(Rootfs::Image(image.clone()), &[act, "."]);
+    let ran = run(act("list"));
+    assert_eq!((ran.stdout.as_str(), ran.exit.status.code()), ("", 0), "{ran:?}");
+    let missing = act("list")
+        .workdir("/data/of/yours")
+        .prepare()
+        .expect("good")
+        .spawn(container_backend::Stdio::null());
+    assert!(
+        matches!(missing, Err(container_backend::SpawnError::Setup { .. })),
+        "one's own is not: {missing:?}"
+    );
+}
+
+#[test]
+fn an_image_of_nobody_does_not_run_as_root() {
+    if !containers_work() {
+        return;
+    }
+    for nobody in ["stranger", "worker:strangers", "4294967295"] {
+        let image = configured(&serde_json::json!({"config": {"User": nobody}})).expect("it can be opened");
+        let config = within(Rootfs::Image(std::sync::Arc::new(image)), &["who"]);
+        let refused = config.clone().prepare();
+        assert!(
+            matches!(refused, Err(PrepareError::ImageUser { .. } | PrepareError::UserNumber { .. })),
+            "{nobody}: {refused:?}"
+        );
+        let asked_for = config.user(User { uid: 0, gid: 0, groups: vec![] });
+        succeeded(&run(asked_for));
+    }
+}
+
+#[test]
+fn an_image_for_another_machine_is_refused() {
+    if !containers_work() {
+        return;
+    }
+    let refused = configured(&serde_json::json!({"os": "linux", "architecture": "arm64"}));
+    let Err(ImageError::Format { problem, .. }) = refused else { panic!("{refused:?}") };
+    assert!(problem.contains("arm64"), "{problem}");
+    assert!(configured(&serde_json::json!({"os": "linux", "architecture": "amd64"})).is_ok());
 }

@@ -34,6 +34,11 @@ impl<'a> Unpacker<'a> {
         Self { root: &image.root, bounds, bytes: 0, entries: 0, left_out: Vec::new(), owners }
     }
 
+    /// Whether no archive had anything in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
     /// The names of what was left out, and whose all is to be.
     pub(super) fn finish(self) -> (Vec<String>, Owners) {
         (self.left_out, self.owners.unwrap_or_default())

@@ -55,6 +55,9 @@ pub(super) fn unpack(path: &Path, bounds: Bounds, image: Image) -> Result<(Image
         let mut image = image;
         let mut unpacker = Unpacker::new(&image, bounds);
         unpacker.layer(io::BufReader::new(file), "the archive")?;
+        if unpacker.is_empty() {
+            return Err(read("the archive", io::Error::other("there is nothing in it")));
+        }
         let owners;
         (image.left_out, owners) = unpacker.finish();
         Ok((image, owners))
@@ -145,19 +148,31 @@ impl Files {
         serde_json::from_slice(&bytes).map_err(|error| format(name, &error.to_string()))
     }
 
+    /// The configuration of an image that can run here.
+    fn configuration(&self, name: &str, expected: Option<&str>) -> Result<Value, ImageError> {
+        let config = self.json(name, expected)?;
+        if is_ours(&config) {
+            return Ok(config);
+        }
+        let (os, architecture) = (&config["os"], &config["architecture"]);
+        Err(format("the configuration", &format!("it is for {os}/{architecture}, not for linux/amd64")))
+    }
+
     /// An OCI image layout.
     fn oci(&self, bounds: Bounds, mut image: Image) -> Result<(Image, Owners), ImageError> {
         let mut manifest = self.json("index.json", None)?;
         for _ in 0..DEPTH {
             let Some(manifests) = manifest.get("manifests").and_then(Value::as_array) else { break };
-            let digest =
-                manifests.iter().find(|entry| is_ours(entry)).and_then(|entry| entry["digest"].as_str());
+            let digest = manifests
+                .iter()
+                .find(|entry| is_ours(&entry["platform"]))
+                .and_then(|entry| entry["digest"].as_str());
             let digest = digest.ok_or_else(|| format("the index", "it names no image for linux/amd64"))?;
             manifest = self.json(&blob(digest)?, Some(digest))?;
         }
         let config = manifest["config"]["digest"].as_str();
         let config = config.ok_or_else(|| format("the manifest", "it names no configuration"))?;
-        let config = self.json(&blob(config)?, Some(config))?;
+        let config = self.configuration(&blob(config)?, Some(config))?;
         let layers = manifest["layers"].as_array();
         let mut unpacker = Unpacker::new(&image, bounds);
         for layer in layers.ok_or_else(|| format("the manifest", "it names no layers"))? {
@@ -180,7 +195,7 @@ impl Files {
         let name = config.ok_or_else(|| format("manifest.json", "it names no configuration"))?;
         let hex = name.rsplit('/').next().unwrap_or(name).trim_end_matches(".json");
         let expected = format!("sha256:{hex}");
-        let config = self.json(name, blob(&expected).is_ok().then_some(expected.as_str()))?;
+        let config = self.configuration(name, blob(&expected).is_ok().then_some(expected.as_str()))?;
         let layers = manifest[0]["Layers"].as_array();
         let mut unpacker = Unpacker::new(&image, bounds);
         for (index, layer) in
@@ -207,9 +222,8 @@ fn compare(name: &str, expected: &str, found: String) -> Result<(), ImageError> 
     Err(ImageError::Digest { name: name.to_owned(), expected: expected.to_owned(), found })
 }
 
-/// Whether an index's entry is for this machine; an entry that does not say is.
-fn is_ours(entry: &Value) -> bool {
-    let platform = &entry["platform"];
+/// Whether an index's entry or a configuration is for this machine; one that does not say is.
+fn is_ours(platform: &Value) -> bool {
     let is = |key: &str, value: &str| platform[key].as_str().is_none_or(|found| found == value);
     is("os", "linux") && is("architecture", "amd64")
 }
@@ -230,7 +244,10 @@ fn configured(mut image: Image, config: &Value) -> Image {
         .collect();
     let text = |key: &str| config[key].as_str().filter(|text| !text.is_empty());
     image.workdir = text("WorkingDir").map(PathBuf::from);
-    image.user = text("User").and_then(|user| user_of(&image.root, user));
+    if let Some(user) = text("User") {
+        image.user = user_of(&image.root, user);
+        image.unknown_user = image.user.is_none().then(|| user.to_owned());
+    }
     image
 }
 

@@ -71,7 +71,9 @@ pub enum ImageError {
         entry: String,
     },
     /// It holds more than was allowed.
-    #[error("the archive unpacks to more than {limit} bytes or {entries} entries")]
+    #[error(
+        "the archive unpacks to more than {limit} bytes or {entries} entries; unpack it and give the folder"
+    )]
     TooLarge {
         /// Bytes allowed.
         limit: u64,
@@ -133,6 +135,8 @@ pub struct Image {
     pub workdir: Option<PathBuf>,
     /// Whom it runs as.
     pub user: Option<User>,
+    /// Whom it runs as, where it does not say who that is.
+    pub(crate) unknown_user: Option<String>,
     /// Names of entries that were left out (devices).
     pub left_out: Vec<String>,
     /// In whose namespace the root is, for an ordinary user and where the kernel is old.
@@ -163,6 +167,7 @@ impl Image {
             env: vec![],
             workdir: None,
             user: None,
+            unknown_user: None,
             left_out: vec![],
             agent,
         };

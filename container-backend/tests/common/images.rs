@@ -25,6 +25,14 @@ pub fn tar_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
 
 /// Writes an OCI image layout of these layers, and returns the last layer's digest.
 pub fn layout(dir: &Path, layers: &[Vec<u8>], user: &str) -> String {
+    let config = serde_json::json!({"config": {
+        "Entrypoint": ["/bin/actor"], "Cmd": ["env"], "Env": ["FROM=image", "PATH=/bin"], "WorkingDir": "/etc", "User": user,
+    }});
+    layout_of(dir, layers, &config)
+}
+
+/// The same with this configuration.
+pub fn layout_of(dir: &Path, layers: &[Vec<u8>], config: &serde_json::Value) -> String {
     use sha2::Digest as _;
     let blobs = dir.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("made");
@@ -34,9 +42,6 @@ pub fn layout(dir: &Path, layers: &[Vec<u8>], user: &str) -> String {
         format!("sha256:{hex}")
     };
     let digests: Vec<_> = layers.iter().map(|layer| blob(layer)).collect();
-    let config = serde_json::json!({"config": {
-        "Entrypoint": ["/bin/actor"], "Cmd": ["env"], "Env": ["FROM=image", "PATH=/bin"], "WorkingDir": "/etc", "User": user,
-    }});
     let config = blob(config.to_string().as_bytes());
     let layers: Vec<_> = digests.iter().map(|digest| serde_json::json!({"digest": digest})).collect();
     let manifest =
