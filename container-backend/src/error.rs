@@ -230,6 +230,17 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// The program is in the root that was given, but not what it names to run it.
+    #[error(
+        "cannot execute {program}: it is there, but the interpreter or dynamic linker that it names is not in the root"
+    )]
+    Interpreter {
+        /// The program.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The child ended before it had executed the program, and not by itself (killed from outside).
     #[error("the child was killed before it could execute the program")]
     Killed,

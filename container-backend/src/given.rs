@@ -213,9 +213,23 @@ impl Given<'_> {
     }
 }
 
-/// Finds a program in a root that somebody has given, as the kernel will from inside: links lead nowhere but within it.
-pub(crate) fn find_inside(root: &OwnedFd, program: &Path, path: &str, workdir: &Path) -> Option<PathBuf> {
+/// Finds a program in a root that somebody has given, as the kernel will from inside: links lead nowhere but within it, and what is
+/// bound covers what was there.
+pub(crate) fn find_inside(
+    root: &OwnedFd,
+    binds: &[Bind],
+    program: &Path,
+    path: &str,
+    workdir: &Path,
+) -> Option<PathBuf> {
+    let workdir = Path::new("/").join(workdir);
     let is_there = |candidate: &Path| {
+        let bound =
+            binds.iter().rev().find_map(|bind| Some((bind, candidate.strip_prefix(&bind.inside).ok()?)));
+        if let Some((bind, rest)) = bound {
+            // Joined to nothing, the path of a file would end with a slash.
+            return bind.host.components().chain(rest.components()).collect::<PathBuf>().exists();
+        }
         let name = candidate.strip_prefix("/").unwrap_or(candidate);
         crate::image::open_in_root(root, name, libc::O_PATH).is_ok()
     };

@@ -114,7 +114,7 @@ impl Root {
         let path = config.env.iter().find(|(key, _)| key == "PATH");
         let path = path.and_then(|(_, value)| value.to_str()).unwrap_or(DEFAULT_PATH);
         let workdir = config.options.workdir.as_deref().unwrap_or(Path::new("/"));
-        find_inside(&self.fd, program, path, workdir)
+        find_inside(&self.fd, &config.options.binds, program, path, workdir)
     }
 }
 

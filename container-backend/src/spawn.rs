@@ -182,7 +182,12 @@ impl Prepared {
                 SpawnError::Setup { step, source }
             }
             Fate::ExecFailed { errno } => {
-                SpawnError::Exec { program: self.program_name.clone(), source: sys::os_error(errno) }
+                let (program, source) = (self.program_name.clone(), sys::os_error(errno));
+                // In a root that was given, the program itself has been looked for.
+                match errno {
+                    libc::ENOENT if self.root_is_given() => SpawnError::Interpreter { program, source },
+                    _ => SpawnError::Exec { program, source },
+                }
             }
             Fate::InitFailed { errno } => SpawnError::Setup {
                 step: "start the program beside an init".to_owned(),

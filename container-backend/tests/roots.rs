@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use common::images::{layout, layout_of, tar_of};
 use common::*;
 use container_backend::{
-    Bind, Bounds, Config, Image, ImageError, Isolation, PrepareError, Program, Rootfs, User,
+    Bind, Bounds, Config, Image, ImageError, Isolation, PrepareError, Program, Rootfs, SpawnError, Stdio,
+    User,
 };
 
 /// A folder with the actor in it, and more.
@@ -104,7 +105,7 @@ fn links_in_a_root_at_the_places_of_mounts_lead_nowhere_outside() {
     let bind = Bind { host: "/".into(), inside: "/data".into(), read_only: true };
     let config = within(Rootfs::Folder(dir.path().to_owned()), &["list", "/"]).sys(true).bind(bind);
     let prepared = config.prepare().expect("good");
-    if let Ok(mut process) = prepared.spawn(container_backend::Stdio::null()) {
+    if let Ok(mut process) = prepared.spawn(Stdio::null()) {
         process.wait(Some(PATIENCE)).expect("it can be waited for");
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is there");
@@ -147,6 +148,44 @@ fn files_and_folders_of_the_host_can_be_bound_and_protected() {
     );
     let bad = container(&[]).expect("containers work").bind(bind("/../x", true)).prepare();
     assert!(matches!(bad, Err(PrepareError::BindPlace { .. })), "{bad:?}");
+}
+
+#[test]
+fn a_program_that_is_bound_into_a_root_is_found() {
+    let Some(dir) = folder() else { return };
+    let tools = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(tools.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("changed");
+    let tool = tools.path().join("tool");
+    std::fs::copy(actor().expect("compiled"), &tool).expect("copied");
+    let with = |host: &Path, inside: &str, program: &str| {
+        let config = Config::new(Program::inside(program)).env("PATH", "/bin").args(["exit", "0"]);
+        let bind = Bind { host: host.to_owned(), inside: inside.into(), read_only: true };
+        let config = config.isolation(Isolation::container()).bind(bind).workdir("/");
+        config.rootfs(Rootfs::Folder(dir.path().to_owned()))
+    };
+    for (host, inside, program) in [
+        (tools.path(), "/tools", "/tools/tool"),
+        (tools.path(), "/tools", "tools/tool"),
+        (&tool, "/bin/tool", "tool"),
+        (&tool, "/bin/tool", "/bin/tool"),
+    ] {
+        succeeded(&run(with(host, inside, program)));
+    }
+    let covered = with(tools.path(), "/bin", "actor").prepare();
+    assert!(matches!(covered, Err(PrepareError::ProgramNotInside { .. })), "{covered:?}");
+}
+
+#[test]
+fn a_program_whose_interpreter_is_not_in_the_root_is_told_apart_from_one_that_is_not_there() {
+    let Some(dir) = folder() else { return };
+    let script = dir.path().join("bin/script");
+    std::fs::write(&script, "#!/usr/bin/nothing\n").expect("written");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("changed");
+    let program = Config::new(Program::inside("/bin/script")).isolation(Isolation::container());
+    let prepared = program.rootfs(Rootfs::Folder(dir.path().to_owned())).prepare().expect("it is there");
+    let refused = prepared.spawn(Stdio::null());
+    assert!(matches!(refused, Err(SpawnError::Interpreter { .. })), "{refused:?}");
 }
 
 fn opened(bytes: &[u8], bounds: Bounds) -> Result<Image, ImageError> {
@@ -331,15 +370,8 @@ fn an_images_working_folder_is_made_where_it_is_not_there() {
     let act = |act| within(Rootfs::Image(image.clone()), &[act, "."]);
     let ran = run(act("list"));
     assert_eq!((ran.stdout.as_str(), ran.exit.status.code()), ("", 0), "{ran:?}");
-    let missing = act("list")
-        .workdir("/data/of/yours")
-        .prepare()
-        .expect("good")
-        .spawn(container_backend::Stdio::null());
-    assert!(
-        matches!(missing, Err(container_backend::SpawnError::Setup { .. })),
-        "one's own is not: {missing:?}"
-    );
+    let missing = act("list").workdir("/data/of/yours").prepare().expect("good").spawn(Stdio::null());
+    assert!(matches!(missing, Err(SpawnError::Setup { .. })), "one's own is not: {missing:?}");
 }
 
 #[test]
