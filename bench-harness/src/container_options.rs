@@ -99,7 +99,7 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "PATH:WHAT=N", value_parser = IoLimit::parse)]
     pub io: Option<IoLimit>,
     /// Most that its file system in memory takes
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub tmp_size: Option<u64>,
 }
 
@@ -332,11 +332,13 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn user(text: &str) -> Result<User, String> {
-    User::parse(text).ok_or_else(|| "numbers are needed: UID or UID:GID".into())
+    User::parse(text).ok_or_else(|| format!("numbers below {} are needed: UID or UID:GID", u32::MAX))
 }
 
 fn limit(text: &str) -> Result<Rlimit, String> {
-    Rlimit::parse(text).ok_or_else(|| "NAME=SOFT[:HARD] is needed, NAME as in docker run --ulimit".into())
+    let names = || Rlimit::names().collect::<Vec<_>>().join(", ");
+    Rlimit::parse(text)
+        .ok_or_else(|| format!("NAME=SOFT[:HARD] is needed, SOFT not above HARD, NAME one of {}", names()))
 }
 
 fn capabilities(text: &str) -> Result<Capabilities, String> {
@@ -359,7 +361,8 @@ fn cpuset(text: &str) -> Result<u128, String> {
     let wrong = || format!("{text:?} is no list of CPUs below {}", u128::BITS);
     text.split(',').try_fold(0, |cpus, part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = number(first).zip(number(last)).ok_or_else(wrong)?;
+        let range = number(first).zip(number(last)).filter(|(first, last)| first <= last);
+        let (first, last) = range.ok_or_else(wrong)?;
         Ok((first..=last).fold(cpus, |cpus, cpu| cpus | 1 << cpu))
     })
 }

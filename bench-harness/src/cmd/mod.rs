@@ -95,5 +95,15 @@ fn terminal_columns() -> Option<usize> {
 /// Prints a line for the user to standard error.
 pub fn complain(text: &str) {
     // Where standard error cannot be written to, there is nobody left to tell; the exit code says it, too.
-    drop(writeln!(io::stderr().lock(), "bench-harness: {text}"));
+    drop(writeln!(io::stderr().lock(), "bench-harness: {}", printable(text)));
+}
+
+/// The text with its control characters spelt out: it may quote an archive, whose bytes are not to reach the terminal.
+fn printable(text: &str) -> String {
+    let spell = |c: char| match c {
+        '\n' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(spell).collect()
 }

@@ -32,7 +32,7 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
         (None, _) => None,
     };
     if let Some(options) = &args.container {
-        fits(options, args.target)?;
+        fits(options, args.target, args.timeout.is_some())?;
     }
     let inside = args.container.as_ref().is_some_and(|options| options.rootfs.is_some());
     let path = match args.program.first() {
@@ -94,10 +94,13 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
 }
 
 /// Whether the target has these options, and what they name is there.
-fn fits(options: &ContainerOptions, target: TargetKind) -> Result<(), HarnessError> {
+fn fits(options: &ContainerOptions, target: TargetKind, timeout: bool) -> Result<(), HarnessError> {
     let usage = |text: String| Err(HarnessError::Usage(text));
     match (target, options.of_machines_alone()) {
         (TargetKind::Container, Some(why)) => return usage(why.to_owned()),
+        (TargetKind::Container, None) if options.detach && timeout => {
+            return usage("--detach goes without --timeout: nobody stays to end it".to_owned());
+        }
         (TargetKind::Container, None) => {}
         (TargetKind::MicrovmLinux, _) if options.fits_a_machine() => {}
         (TargetKind::MicrovmLinux, _) => {
