@@ -94,7 +94,7 @@ pub fn run(mailbox: &Mailbox) -> Result<Infallible, Failure> {
     mailbox.request(op::STARTING, 0, 0, 0);
     let child = sys::fork_and_wait_for_exec().map_err(failed(steps::PROCESS))? as i32;
     if child == 0 {
-        // The kernel opens no console for us, so that the pipes may have the numbers of the streams. All of them are closed by
+        // Where the kernel opened no console for us, the pipes may have the numbers of the streams. All of them are closed by
         // exec but what stands in the places of the streams.
         for (to, fd) in [(10, stdin.0), (11, stdout.1), (12, stderr.1)] {
             sys::dup2(fd, to).map_err(failed(steps::PROCESS))?;

@@ -31,8 +31,9 @@ const ALL: u8 = 0xff;
 /// Interrupt lines of the ISA bus, one to one on the I/O APIC but for line 2, by which the second 8259 speaks.
 const LINES: u8 = 16;
 
-/// The bytes for [`MP_TABLE`]. `signature`: what CPUID.1:EAX says, `features`: its EDX.
-pub fn build(vcpus: u8, signature: u32, features: u32) -> Vec<u8> {
+/// The bytes for [`MP_TABLE`]. `lines`: whether there are devices that interrupt; without them no I/O APIC is named, which a kernel would
+/// go through pin by pin, some 600 exits. `signature`: what CPUID.1:EAX says, `features`: its EDX.
+pub fn build(vcpus: u8, lines: bool, signature: u32, features: u32) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut count = 0u16;
     let mut add = |bytes: &[u8]| {
@@ -48,12 +49,14 @@ pub fn build(vcpus: u8, signature: u32, features: u32) -> Vec<u8> {
         add(&entry);
     }
     add(&[&[BUS, 0][..], b"ISA   "].concat());
-    // The I/O APIC's number comes after those of the processors.
-    add(&[&[IO_APIC_ENTRY, vcpus, IO_APIC_VERSION, ENABLED][..], &IO_APIC.to_le_bytes()].concat());
-    for line in (0..LINES).filter(|line| *line != 2) {
-        // The timer's line is the I/O APIC's pin 2 on a PC, and in KVM's default routing.
-        let pin = if line == 0 { 2 } else { line };
-        add(&[INTERRUPT, INT, 0, 0, 0, line, vcpus, pin]);
+    if lines {
+        // The I/O APIC's number comes after those of the processors.
+        add(&[&[IO_APIC_ENTRY, vcpus, IO_APIC_VERSION, ENABLED][..], &IO_APIC.to_le_bytes()].concat());
+        for line in (0..LINES).filter(|line| *line != 2) {
+            // The timer's line is the I/O APIC's pin 2 on a PC, and in KVM's default routing.
+            let pin = if line == 0 { 2 } else { line };
+            add(&[INTERRUPT, INT, 0, 0, 0, line, vcpus, pin]);
+        }
     }
     add(&[LOCAL_INTERRUPT, EXT_INT, 0, 0, 0, 0, 0, 0]);
     add(&[LOCAL_INTERRUPT, NMI, 0, 0, 0, 0, ALL, 1]);
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn both_parts_are_found_and_their_sums_are_zero() {
         for vcpus in [1, 2, MAX_VCPUS] {
-            let bytes = build(vcpus, 0x0080_0f12, 0x0781_abfd);
+            let bytes = build(vcpus, true, 0x0080_0f12, 0x0781_abfd);
             assert!(bytes.len() <= MP_TABLE_ROOM);
             assert_eq!(&bytes[..4], b"_MP_");
             assert_eq!(sum(&bytes[..16]), 0);
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn every_processor_is_named_and_the_first_is_the_boot_processor() {
-        let bytes = build(3, 1, 2);
+        let bytes = build(3, true, 1, 2);
         let processors: Vec<_> = bytes[60..].chunks(20).take(3).map(|c| (c[0], c[1], c[3])).collect();
         assert_eq!(processors, [(0, 0, 3), (0, 1, 1), (0, 2, 1)]);
         let io_apic = &bytes[60 + 60 + 8..][..8];
@@ -122,7 +125,15 @@ mod tests {
 
     #[test]
     fn the_number_of_entries_is_that_of_the_header() {
-        let bytes = build(2, 0, 0);
+        let bytes = build(2, true, 0, 0);
         assert_eq!(u16::from_le_bytes([bytes[16 + 34], bytes[16 + 35]]), 2 + 1 + 1 + 15 + 2);
+    }
+
+    #[test]
+    fn where_no_device_interrupts_there_is_no_io_apic() {
+        let bytes = build(2, false, 0, 0);
+        assert_eq!(u16::from_le_bytes([bytes[16 + 34], bytes[16 + 35]]), 2 + 1 + 2);
+        let behind_processors: Vec<_> = bytes[60 + 40..].chunks(8).map(|c| c[0]).collect();
+        assert_eq!(behind_processors, [BUS, LOCAL_INTERRUPT, LOCAL_INTERRUPT]);
     }
 }

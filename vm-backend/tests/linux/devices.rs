@@ -89,6 +89,25 @@ fn every_disk_has_a_node_and_without_one_there_is_none() {
 }
 
 #[test]
+fn a_partition_has_a_node_of_its_own() {
+    let script = "busybox dd if=/dev/vda1 bs=6 count=1 2>/dev/null; busybox blockdev --getsize64 /dev/vda1";
+    let Some(config) = shell(script) else { return };
+    let image = tempfile::NamedTempFile::new().expect("a temporary file");
+    let disk = image.as_file();
+    disk.set_len(1 << 20).expect("a hole");
+    // The first entry of a PC's partition table: of Linux (0x83), 1024 sectors from sector 512 on.
+    let mut entry = [0; 16];
+    entry[4] = 0x83;
+    entry[8..12].copy_from_slice(&512u32.to_le_bytes());
+    entry[12..].copy_from_slice(&1024u32.to_le_bytes());
+    disk.write_all_at(&entry, 446).expect("room for it");
+    disk.write_all_at(&[0x55, 0xaa], 510).expect("room for it");
+    disk.write_all_at(b"first\n", 512 * 512).expect("room for it");
+    let (outcome, stdout, stderr) = run(&config.disk(image.path(), true), b"");
+    assert_eq!((stdout.as_str(), stderr.as_str()), ("first\n524288\n", ""), "{outcome:?}");
+}
+
+#[test]
 fn what_is_written_to_a_disk_is_in_its_file_and_a_read_only_one_refuses() {
     let image = tempfile::NamedTempFile::new().expect("a temporary file");
     image.as_file().set_len(1 << 20).expect("a hole");

@@ -1,8 +1,10 @@
 //! Programs under a Linux kernel, and how they end.
 
-use vm_backend::{Error, Status};
+use std::fs::File;
 
-use crate::common::{run, shell};
+use vm_backend::{Error, Status, Stdio};
+
+use crate::common::{PATIENCE, run, shell};
 
 #[test]
 fn output_errors_and_exit_code_are_those_of_the_program() {
@@ -36,6 +38,17 @@ fn two_vcpus_are_two_processors() {
     let (outcome, stdout, _) = run(&config.vcpus(2), b"");
     assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
     assert_eq!(stdout, "processor\nprocessor\n");
+}
+
+#[test]
+fn a_quiet_boot_says_nothing() {
+    let Some(config) = shell("true") else { return };
+    let machine = config.prepare().expect("a machine");
+    let null = File::options().read(true).write(true).open("/dev/null").expect("it is everywhere");
+    let mut monitor = machine.spawn(Stdio::new(&null, &null, &null)).expect("a monitor");
+    let outcome = monitor.wait(Some(PATIENCE)).expect("an outcome").expect("in time");
+    assert_eq!(outcome.status, Status::Exited(0));
+    assert_eq!(monitor.kernel_log().expect("a log"), "");
 }
 
 #[test]
