@@ -49,14 +49,16 @@ pub fn build(vcpus: u8, lines: bool, signature: u32, features: u32) -> Vec<u8> {
         add(&entry);
     }
     add(&[&[BUS, 0][..], b"ISA   "].concat());
+    // The I/O APIC's number comes after those of the processors.
     if lines {
-        // The I/O APIC's number comes after those of the processors.
         add(&[&[IO_APIC_ENTRY, vcpus, IO_APIC_VERSION, ENABLED][..], &IO_APIC.to_le_bytes()].concat());
-        for line in (0..LINES).filter(|line| *line != 2) {
-            // The timer's line is the I/O APIC's pin 2 on a PC, and in KVM's default routing.
-            let pin = if line == 0 { 2 } else { line };
-            add(&[INTERRUPT, INT, 0, 0, 0, line, vcpus, pin]);
-        }
+    }
+    // Without it the lines go to every one that there is: a kernel that finds no line takes the table for a mistake, and makes its own.
+    let destination = if lines { vcpus } else { ALL };
+    for line in (0..LINES).filter(|line| *line != 2) {
+        // The timer's line is the I/O APIC's pin 2 on a PC, and in KVM's default routing.
+        let pin = if line == 0 { 2 } else { line };
+        add(&[INTERRUPT, INT, 0, 0, 0, line, destination, pin]);
     }
     add(&[LOCAL_INTERRUPT, EXT_INT, 0, 0, 0, 0, 0, 0]);
     add(&[LOCAL_INTERRUPT, NMI, 0, 0, 0, 0, ALL, 1]);
@@ -132,8 +134,10 @@ mod tests {
     #[test]
     fn where_no_device_interrupts_there_is_no_io_apic() {
         let bytes = build(2, false, 0, 0);
-        assert_eq!(u16::from_le_bytes([bytes[16 + 34], bytes[16 + 35]]), 2 + 1 + 2);
-        let behind_processors: Vec<_> = bytes[60 + 40..].chunks(8).map(|c| c[0]).collect();
-        assert_eq!(behind_processors, [BUS, LOCAL_INTERRUPT, LOCAL_INTERRUPT]);
+        assert_eq!(u16::from_le_bytes([bytes[16 + 34], bytes[16 + 35]]), 2 + 1 + 15 + 2);
+        let entries: Vec<_> = bytes[60 + 40..].chunks(8).map(|c| (c[0], c[6])).collect();
+        assert_eq!(entries[0].0, BUS);
+        assert!(entries[1..16].iter().all(|entry| *entry == (INTERRUPT, ALL)), "{entries:?}");
+        assert!(entries[16..].iter().all(|(kind, _)| *kind == LOCAL_INTERRUPT), "{entries:?}");
     }
 }
