@@ -113,7 +113,7 @@ fn archive(config: &LinuxConfig, guest_path: &[u8]) -> Result<Vec<u8>, Error> {
         let mode = if major == 1 && minor == 1 { 0o600 } else { 0o666 };
         archive.device(path, mode, major, minor).map_err(failed(path))?;
     }
-    // The kernel opens it for init, and says on its own console where it cannot: 92 exits of a quiet boot. Nobody reads it.
+    // The kernel opens it for init, and says on its own console where it cannot: two exits a byte. Nobody reads it.
     archive.link(b"dev/console", b"null").map_err(failed(b"dev/console"))?;
     archive.file(cmdline::INIT.as_bytes(), 0o755, INIT_ELF).map_err(failed(cmdline::INIT.as_bytes()))?;
     match &config.root {

@@ -41,14 +41,16 @@ fn two_vcpus_are_two_processors() {
 }
 
 #[test]
-fn a_quiet_boot_says_nothing() {
+fn a_quiet_boot_complains_of_no_console_and_no_table() {
     let Some(config) = shell("true") else { return };
     let machine = config.prepare().expect("a machine");
     let null = File::options().read(true).write(true).open("/dev/null").expect("it is everywhere");
     let mut monitor = machine.spawn(Stdio::new(&null, &null, &null)).expect("a monitor");
     let outcome = monitor.wait(Some(PATIENCE)).expect("an outcome").expect("in time");
     assert_eq!(outcome.status, Status::Exited(0));
-    assert_eq!(monitor.kernel_log().expect("a log"), "");
+    // Kernels have other things to say, each of them others; a message is an exit or two for each of its bytes.
+    let log = monitor.kernel_log().expect("a log");
+    assert!(!log.contains("initial console") && !log.contains("mptable"), "{log}");
 }
 
 #[test]
