@@ -230,8 +230,7 @@ pub(crate) fn find_inside(
             // Joined to nothing, the path of a file would end with a slash.
             return bind.host.components().chain(rest.components()).collect::<PathBuf>().exists();
         }
-        let name = candidate.strip_prefix("/").unwrap_or(candidate);
-        crate::image::open_in_root(root, name, libc::O_PATH).is_ok()
+        crate::image::open_in_root(root, candidate, libc::O_PATH).is_ok()
     };
     if program.components().count() > 1 || program.is_absolute() {
         let full = workdir.join(program);

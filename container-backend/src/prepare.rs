@@ -106,7 +106,6 @@ impl Root {
 
     /// Whether there is such a folder in it, as seen from inside.
     pub(crate) fn has_folder(&self, path: &Path) -> bool {
-        let path = path.strip_prefix("/").unwrap_or(path);
         open_in_root(&self.fd, path, libc::O_PATH | libc::O_DIRECTORY).is_ok()
     }
 

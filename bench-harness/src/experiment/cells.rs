@@ -24,21 +24,22 @@ impl<T> Cell<T> {
     }
 }
 
-/// Makes up to `count` blocks and those that warm up, each launch by `launch`, whose rows are kept at once. `part` of the experiment's
-/// progress is this.
+/// Makes `warmup` blocks and then up to `count` that count, each launch by `launch`, whose rows are kept at once. `part` of the
+/// experiment's progress is this.
 ///
 /// # Errors
 /// Where it ends before its plan does.
 pub(super) fn blocks<T>(
     bench: &mut Bench<'_>,
     experiment: Experiment,
+    warmup: u32,
     count: u32,
     part: f64,
     cells: &mut [Cell<T>],
     mut launch: impl FnMut(&mut Bench<'_>, &mut Cell<T>, usize, &Place) -> Result<Vec<Sample>, Stop>,
 ) -> Result<(), Stop> {
-    let blocks = bench.effort.warmup_blocks + count;
-    let pace = bench.pace(experiment, bench.effort.warmup_blocks + LEAST_BLOCKS);
+    let blocks = warmup + count;
+    let pace = bench.pace(experiment, warmup + LEAST_BLOCKS);
     let (mut made, mut why) = (blocks, Ended::Planned);
     for block in 0..blocks {
         if pace.is_over(block) {
@@ -53,14 +54,14 @@ pub(super) fn blocks<T>(
             break;
         }
         let slots = plan::block(bench.seed, experiment, block, cells.len(), bench.participants.len());
-        #[expect(clippy::cast_precision_loss, reason = "a few dozen launches")]
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred launches")]
         let step = part / f64::from(blocks) / slots.len() as f64;
         for slot in slots {
             let cell = &mut cells[slot.cell];
             if cell.done.is_none() {
                 let name = &bench.participants[slot.target].name;
                 let place = Place {
-                    warmup: block < bench.effort.warmup_blocks,
+                    warmup: block < warmup,
                     ..Place::new(experiment, name, &cell.workload, block, slot.order)
                 };
                 let rows = launch(bench, cell, slot.target, &place)?;

@@ -10,6 +10,7 @@ use workloads::{Invocation, Workload};
 
 use super::cells::{self, Cell};
 use super::{Bench, Experiment, Place, Station, Stop, skipped_row, value};
+use crate::plan::Effort;
 use crate::record::{Sample, Status, metric};
 use crate::runner::{LaunchFailure, Observed};
 use crate::stats::median;
@@ -153,7 +154,8 @@ fn cell(
 }
 
 fn blocks(bench: &mut Bench<'_>, experiment: Experiment, cells: &mut [Cell<Work>]) -> Result<(), Stop> {
-    cells::blocks(bench, experiment, bench.effort.overhead_blocks, 1.0 - CALIBRATION, cells, launch)
+    let Effort { warmup_blocks, overhead_blocks, .. } = bench.effort;
+    cells::blocks(bench, experiment, warmup_blocks, overhead_blocks, 1.0 - CALIBRATION, cells, launch)
 }
 
 fn launch(

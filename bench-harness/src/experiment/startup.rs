@@ -2,6 +2,7 @@
 
 use super::cells::{self, Cell};
 use super::{Bench, Experiment, Place, Station, Stop, at_once, value};
+use crate::plan::Effort;
 use crate::record::{Sample, metric};
 use crate::runner::Observed;
 use crate::workload::Subject;
@@ -36,7 +37,8 @@ pub(super) fn measure_in(
         Cell::new(bench, &subject.name, Start { subject, stations })
     });
     let mut cells: Vec<_> = cells.collect();
-    cells::blocks(bench, experiment, bench.effort.startup_blocks, 1.0, &mut cells, launch)
+    let Effort { warmup_blocks, startup_blocks, .. } = bench.effort;
+    cells::blocks(bench, experiment, warmup_blocks, startup_blocks, 1.0, &mut cells, launch)
 }
 
 fn launch(

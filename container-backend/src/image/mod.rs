@@ -261,7 +261,7 @@ fn memory(bounds: Bounds, agent: Option<&Agent>) -> Result<OwnedFd, ImageError> 
     opened("fsmount", libc::SYS_fsmount, [context, CLOEXEC, attributes, 0, 0, 0])
 }
 
-/// Opens a path below `root` as if `root` were "/": links and `..` lead nowhere but within it.
+/// Opens a path below `root` as if `root` were "/", a path that begins with it, too: links and `..` lead nowhere but within it.
 pub(crate) fn open_in_root(root: &impl AsRawFd, path: &Path, flags: libc::c_int) -> io::Result<OwnedFd> {
     let (path, how) = how_in_root(path, flags)?;
     let (root, how) = (sys::fd(root.as_raw_fd()), std::ptr::from_ref(&how) as usize);

@@ -246,7 +246,7 @@ impl LinuxVm {
             let guest = GuestMemoryMmap::<()>::from_ranges_with_files([range])
                 .map_err(|e| image_error("mapping it")(io::Error::other(e)))?;
             let loaded = kernel.load(&mut kernel_file, &guest).map_err(kernel_error)?;
-            write_tables(&guest, &kernel, memory, &line, vcpus, &mp_table, initramfs)?;
+            write_tables(&guest, &kernel, memory, &line, vcpus, mp_table, initramfs)?;
             put(&guest, initramfs.start, &archive)?;
             loaded
         };
@@ -344,7 +344,7 @@ fn write_tables(
     memory: u64,
     line: &str,
     vcpus: u8,
-    mp_table: &[u8],
+    mp_table: Vec<u8>,
     initramfs: Initramfs,
 ) -> Result<(), Error> {
     let setup_header = match &kernel.kind {
@@ -358,7 +358,7 @@ fn write_tables(
         (BOOT_PARAMS, params::boot_params(setup_header, memory, initramfs)),
         (PAGE_TABLES, params::page_tables()),
         (COMMAND_LINE, [line.as_bytes(), b"\0"].concat()),
-        (MP_TABLE, mp_table.to_vec()),
+        (MP_TABLE, mp_table),
         (ACPI, acpi::build(vcpus)),
     ] {
         put(guest, address, &bytes)?;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use workloads::aggressors::{self, Aggressor};
 use workloads::{Invocation, Workload};
 
+use super::cells::{self, Cell};
 use super::{Bench, Experiment, Place, Station, Stop, overhead, skipped_row};
-use crate::plan::{self, Ended, LEAST_BLOCKS};
 use crate::record::{Sample, metric};
 use crate::runner::LaunchFailure;
 use crate::stats::describe;
@@ -47,19 +47,12 @@ pub fn cell_name(victim: &str, aggressor: Option<&str>) -> String {
     aggressor.map_or_else(|| victim.to_owned(), |aggressor| format!("{victim}{BESIDE}{aggressor}"))
 }
 
-/// A victim with its neighbour, or alone.
-struct Cell {
+/// A victim with its neighbour, or alone: what the launches of a cell need.
+struct Pair {
     victim: &'static Workload,
     subject: Subject,
-    aggressor: Option<&'static Aggressor>,
     /// What is launched, by target; `None` where the target cannot serve one of the two.
     stations: Vec<Option<(Station, Option<Gang>)>>,
-}
-
-impl Cell {
-    fn name(&self) -> String {
-        cell_name(self.victim.name, self.aggressor.map(|aggressor| aggressor.name))
-    }
 }
 
 /// Makes the experiment.
@@ -90,31 +83,8 @@ pub fn measure(bench: &mut Bench<'_>, image: &Image, victims: &[&'static Workloa
             cells.push(cell(bench, image, victim, &subject, aggressor)?);
         }
     }
-    let blocks = bench.effort.memory_blocks;
-    let pace = bench.pace(Experiment::Neighbours, LEAST_BLOCKS);
-    let (mut made, mut why) = (blocks, Ended::Planned);
-    for block in 0..blocks {
-        if pace.is_over(block) {
-            (made, why) = (block, Ended::Budget);
-            break;
-        }
-        let launches = cells.len() * bench.participants.len();
-        for slot in
-            plan::block(bench.seed, Experiment::Neighbours, block, cells.len(), bench.participants.len())
-        {
-            let cell = &mut cells[slot.cell];
-            let target = &bench.participants[slot.target].name;
-            let place = Place::new(Experiment::Neighbours, target, &cell.name(), block, slot.order);
-            let rows = launch(bench, cell, slot.target, &place)?;
-            bench.sink.keep(rows)?;
-            #[expect(clippy::cast_precision_loss, reason = "a few hundred launches")]
-            bench.progress.step(Experiment::Neighbours.name(), 1.0 / f64::from(blocks) / launches as f64);
-        }
-    }
-    for cell in &cells {
-        bench.end(Experiment::Neighbours, &cell.name(), made, why);
-    }
-    Ok(())
+    // Without blocks that warm up: each launch has repetitions that do.
+    cells::blocks(bench, Experiment::Neighbours, 0, bench.effort.memory_blocks, 1.0, &mut cells, launch)
 }
 
 fn cell(
@@ -123,7 +93,7 @@ fn cell(
     victim: &'static Workload,
     subject: &Subject,
     aggressor: Option<&'static Aggressor>,
-) -> Result<Cell, Stop> {
+) -> Result<Cell<Pair>, Stop> {
     let (mut stations, mut rows) = (Vec::new(), Vec::new());
     // Not our own, which --pin keeps apart from theirs.
     let cpus = bench.observer.cpus();
@@ -144,12 +114,17 @@ fn cell(
         }
     }
     bench.sink.keep(rows)?;
-    Ok(Cell { victim, subject: subject.clone(), aggressor, stations })
+    Ok(Cell::new(bench, &name, Pair { victim, subject: subject.clone(), stations }))
 }
 
-fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) -> Result<Vec<Sample>, Stop> {
-    let (subject, expected) = (&cell.subject, cell.victim.expected_check);
-    let Some((station, gang)) = &mut cell.stations[target] else { return Ok(Vec::new()) };
+fn launch(
+    bench: &mut Bench<'_>,
+    cell: &mut Cell<Pair>,
+    target: usize,
+    place: &Place,
+) -> Result<Vec<Sample>, Stop> {
+    let Pair { victim, subject, stations } = &mut cell.what;
+    let Some((station, gang)) = &mut stations[target] else { return Ok(Vec::new()) };
     let failed = |why: String| vec![place.failed(metric::BESIDE_MEDIAN, "ns/op", why)];
     let Some(prepared) = station.usable() else {
         return Ok(station.unusable(place, metric::BESIDE_MEDIAN, "ns/op"));
@@ -164,7 +139,7 @@ fn launch(bench: &mut Bench<'_>, cell: &mut Cell, target: usize, place: &Place) 
             },
         ),
     };
-    let checked = result.and_then(|seen| overhead::checked(&seen, Some(expected)));
+    let checked = result.and_then(|seen| overhead::checked(&seen, Some(victim.expected_check)));
     let result = checked.and_then(|repetitions| times(&repetitions));
     Ok(match station.note(result)? {
         Ok(times) => {
