@@ -91,18 +91,24 @@ fn without_the_right_to_make_namespaces_the_reason_is_said() {
 }
 
 #[test]
-fn without_control_groups_a_container_runs_with_a_warning() {
-    let Some(ran) = under(&NOBODY, "$BENCH run --target container --mem 64 -- $PROGRAM exit 5") else {
-        return;
-    };
+fn without_control_groups_a_limit_is_refused_and_a_comparison_goes_on() {
+    let Some(ran) = under(&NOBODY, "$BENCH run --target container -- $PROGRAM exit 5") else { return };
     if ran.code == 125 {
         println!("skipped: no container for an ordinary user here: {}", ran.stderr);
         return;
     }
-    ran.expect_code(5).expect_said(&["warning", "without limits"]);
-    let script = "$BENCH compare --targets native,container --experiments startup --out $(mktemp -d)/r";
-    let Some(ran) = under(&NOBODY, script) else { return };
-    ran.expect_code(0);
+    ran.expect_code(5);
+    let Some(ran) = under(&NOBODY, "$BENCH run --target container --mem 64 -- $PROGRAM exit 5") else {
+        return;
+    };
+    ran.expect_code(125).expect_said(&["limits cannot be set"]);
+    for experiment in ["startup", "surface"] {
+        let script = format!(
+            "$BENCH compare --targets native,container --experiments {experiment} --workloads noop --out $(mktemp -d)/r"
+        );
+        let Some(ran) = under(&NOBODY, &script) else { return };
+        ran.expect_code(0);
+    }
 }
 
 #[test]

@@ -216,12 +216,12 @@ impl Runner<'_> {
     fn command(&self, cell: &Cell, participant: &Participant) -> io::Result<(Command, File)> {
         let output = File::from(memfd_create(c"output", MFdFlags::MFD_CLOEXEC)?);
         let mut command = Command::new("/proc/self/exe");
-        command.args(["run", "--target", participant.target.kind().name()]).args([
-            "--mem",
-            &self.mem_mib.to_string(),
-            "--timeout",
-            &TIMEOUT.as_secs().to_string(),
-        ]);
+        command.args(["run", "--target", participant.target.kind().name()]);
+        command.args(["--timeout", &TIMEOUT.as_secs().to_string()]);
+        // Where there can be no limits, every experiment goes on without and says so; `run` by itself would refuse.
+        if participant.target.limitation().is_none() {
+            command.args(["--mem", &self.mem_mib.to_string()]);
+        }
         if let Some(kernel) = &self.guest.kernel {
             command.arg("--kernel").arg(kernel);
         }
