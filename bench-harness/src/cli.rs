@@ -34,8 +34,8 @@ Examples:
   bench-harness run --target container --mem 64 --timeout 5 -- ./server --port 80
   echo 'SELECT 1' | bench-harness run --target microvm --file ./app.db:/data/app.db -- ./query /data/app.db
 
-The program must be a static x86-64 Linux ELF. Standard input, output and error are ours, handed on as they are.
-It gets the same small environment in every target (PATH, HOME, LANG), not ours.
+The program must be a static x86-64 Linux ELF. Standard input, output and error are ours, handed on \
+as they are. It gets the same small environment in every target (PATH, HOME, LANG), not ours.
 
 Exit codes: the program's own; besides
   124  --timeout ended it
@@ -54,23 +54,26 @@ const REPORT_HELP: &str = "\
 Example:
   bench-harness report results/20260131T120000Z-myhost";
 
+// Paragraphs are one line each: clap breaks them where the terminal ends.
 const GATE_HELP: &str = "\
 Examples:
   bench-harness gate results/before results/after
-  bench-harness gate before after --max-regression 3 --junit gate.xml --markdown \"$GITHUB_STEP_SUMMARY\"
+  bench-harness gate before after --junit gate.xml --markdown \"$GITHUB_STEP_SUMMARY\"
 
-A figure regressed when the change is significant (adaptive rank test, after Holm), larger than --max-regression, and larger than
-the smallest effect that the launches on this host can resolve. Where the data could not have shown that, the gate says so (5)
-and how many more launches would. Judged are ready, exit, PSS, cgroup and time per operation; phases explain, they do not
-decide. Recordings of different hosts, kinds of KVM, workloads or digests are refused (3).";
+A figure regressed when the change is significant (adaptive rank test, after Holm), larger than \
+--max-regression, and larger than the smallest effect that the launches on this host can resolve. \
+Where the data could not have shown that, the gate says so (5) and how many more launches would. \
+Judged are ready, exit, PSS, cgroup and time per operation; phases explain, they do not decide. \
+Recordings of different hosts, kinds of KVM, workloads or digests are refused (3).";
 
 const SELFTEST_HELP: &str = "\
 Examples:
   bench-harness selftest
   bench-harness selftest --target microvm --real 40 --markdown selftest.md
 
-Ends with 0 where the gate fails at most 5 % of the comparisons of a target with itself and finds at least 90 % of the
-injected 10 % are found, else with 5: then this host is too noisy for such a gate, or has too few launches.";
+Ends with 0 where the gate fails at most 5 % of the comparisons of a target with itself and finds at \
+least 90 % of the injected 10 %, else with 5: then this host is too noisy for such a gate, or has too \
+few launches.";
 
 const LIST_HELP: &str = "\
 Example:

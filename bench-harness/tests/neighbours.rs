@@ -40,7 +40,7 @@ fn a_victim_is_measured_alone_and_beside_aggressors_that_keep_to_their_limits() 
     let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "Slow-down of cpu-int beside an aggressor: median",
-        "Found: cpu-int is slowed down most in native by",
+        "Found: by its medians cpu-int is slowed down most in native by",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

@@ -103,7 +103,7 @@ fn full(rows: &[&SummaryRow]) -> Option<String> {
     (!parts.is_empty()).then(|| format!("each of many idle instances takes of the host {}", list(&parts)))
 }
 
-/// `sqlite is slowed down most in native by cpu (1.98 times) and in microvm by nothing that shows`.
+/// `by its medians sqlite is slowed down most in native by cpu (1.98 times) and in microvm by nothing that shows`.
 fn disturbed(rows: &[SummaryRow]) -> Option<String> {
     let panels = neighbours::panels(rows);
     // The medians of the first victim.
@@ -127,7 +127,8 @@ fn disturbed(rows: &[SummaryRow]) -> Option<String> {
         }
     };
     let parts: Vec<_> = panel.targets.iter().filter_map(worst).collect();
-    (!parts.is_empty()).then(|| format!("{} is slowed down most {}", panel.victim, list(&parts)))
+    (!parts.is_empty())
+        .then(|| format!("by its medians {} is slowed down most {}", panel.victim, list(&parts)))
 }
 
 /// `of a container's layers mount costs most before the first byte, 1.20 ms, then net, 0.30 ms`.
@@ -236,8 +237,8 @@ mod tests {
         ];
         assert_eq!(
             of_recording(&rows),
-            "Found: sqlite is slowed down most in native by cpu (1.50 times), in container by nothing that shows and in \
-             microvm by cpu (2.00 times, of too few blocks to be sure)."
+            "Found: by its medians sqlite is slowed down most in native by cpu (1.50 times), in container by \
+             nothing that shows and in microvm by cpu (2.00 times, of too few blocks to be sure)."
         );
     }
 }

@@ -64,7 +64,7 @@ pub enum StoreError {
     )]
     Header { path: PathBuf, problem: String },
     /// A line of `samples.csv` is not what it should be.
-    #[error("{} line {line}: {problem}; restore the file as the run left it, or remove the line knowingly", path.display())]
+    #[error("{} line {line}: {problem}; restore the file as the run left it", path.display())]
     Line { path: PathBuf, line: u64, problem: Problem },
 }
 

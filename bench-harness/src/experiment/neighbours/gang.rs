@@ -105,8 +105,10 @@ impl Gang {
         let seen = measure(observer)?;
         let mut used = Used::default();
         for (one, since, cpu_before) in &mut running {
-            if one.instance.wait(Some(Duration::ZERO)).is_ok_and(|end| end.is_some()) {
-                return Err(self.broken("it ended before the victim did"));
+            if let Ok(Some(end)) = one.instance.wait(Some(Duration::ZERO)) {
+                let how =
+                    std::iter::once(end.status.to_string()).chain(end.notes).collect::<Vec<_>>().join(", ");
+                return Err(self.broken(&format!("it ended before the victim did: it {how}")));
             }
             let elapsed = since.elapsed();
             used.take(&look(&*one.instance, *cpu_before, elapsed));

@@ -213,8 +213,9 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     /// The command, and where its output goes: to memory, since nobody reads a pipe meanwhile.
-    fn command(&self, cell: &Cell, participant: &Participant) -> io::Result<(Command, File)> {
-        let output = File::from(memfd_create(c"output", MFdFlags::MFD_CLOEXEC)?);
+    fn command(&self, cell: &Cell, participant: &Participant) -> io::Result<(Command, Output)> {
+        let file = |name| memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from);
+        let output = Output { stdout: file(c"stdout")?, stderr: file(c"stderr")? };
         let mut command = Command::new("/proc/self/exe");
         command.args(["run", "--target", participant.target.kind().name()]);
         command.args(["--timeout", &TIMEOUT.as_secs().to_string()]);
@@ -244,20 +245,34 @@ impl Runner<'_> {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)
             })
         };
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(output.stdout.try_clone()?).stderr(output.stderr.try_clone()?);
         Ok((command, output))
     }
 }
 
-/// Did the workload do what it should?
-fn judge(cell: &Cell, code: Option<i32>, mut output: File) -> Result<(), String> {
-    match code {
-        Some(0) => {}
-        Some(code) => return Err(format!("`run` ended with code {code}")),
-        None => return Err("`run` was ended by a signal".into()),
-    }
+/// What a command writes.
+struct Output {
+    stdout: File,
+    stderr: File,
+}
+
+fn written(mut file: File) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
-    output.rewind().and_then(|()| output.read_to_end(&mut text)).map_err(|error| error.to_string())?;
+    file.rewind().and_then(|()| file.read_to_end(&mut text)).map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+/// Did the workload do what it should?
+fn judge(cell: &Cell, code: Option<i32>, output: Output) -> Result<(), String> {
+    if code != Some(0) {
+        let how = code.map_or("was ended by a signal".into(), |code| format!("ended with code {code}"));
+        let said = written(output.stderr)?;
+        let said = String::from_utf8_lossy(&said);
+        // The reason comes last.
+        let reason = said.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
+        return Err(format!("`run` {how}{reason}"));
+    }
+    let text = written(output.stdout)?;
     let (mut ready, mut wrong, mut checks) = (false, None, 0);
     Parser::new().push(&text, |line| match line {
         Line::Ready => ready = true,
@@ -276,5 +291,28 @@ fn judge(cell: &Cell, code: Option<i32>, mut output: File) -> Result<(), String>
         }
         _ if checks == 0 && cell.workload.name != "noop" => Err("it has no checksum".into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_launch_that_failed_is_told_with_the_last_line_that_it_wrote() {
+        let workload = workloads::catalogue::find("noop").expect("it is listed");
+        let subject = Subject::ours(&Image::ours().expect("memory"), &Invocation::of(workload));
+        let cell = Cell { workload, subject, skipped: Vec::new() };
+        let output = |said: &str| {
+            let file = || tempfile::tempfile().expect("a temporary file");
+            let mut stderr = file();
+            stderr.write_all(said.as_bytes()).expect("room for it");
+            Output { stdout: file(), stderr }
+        };
+        let told = |code, said| judge(&cell, code, output(said)).expect_err("it failed");
+        assert_eq!(told(Some(125), "note: a\nno /dev/kvm\n"), "`run` ended with code 125: no /dev/kvm");
+        assert_eq!(told(None, ""), "`run` was ended by a signal");
     }
 }

@@ -40,10 +40,10 @@ pub struct Traced {
 #[non_exhaustive]
 pub enum TraceError {
     /// Not even started: mostly since tracing is not allowed.
-    #[error("ptrace cannot be used here: {0}")]
+    #[error("ptrace cannot be used here")]
     NotAllowed(#[source] io::Error),
     /// A step of the tracing failed.
-    #[error("cannot {step}: {source}")]
+    #[error("cannot {step}")]
     Step {
         /// What was tried.
         step: &'static str,
