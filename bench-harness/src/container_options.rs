@@ -132,6 +132,9 @@ pub enum Proc {
     Masked,
 }
 
+/// Where programs are in the root of a system, whose tools are partly in `sbin`: what the engines set.
+const PATH_IN_A_ROOT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 impl ContainerOptions {
     /// Whether nothing is asked for that a machine with a kernel of its own does not have, too.
     #[must_use]
@@ -180,7 +183,9 @@ impl ContainerOptions {
         usual: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> impl Iterator<Item = (&'a str, &'a str)> {
         let own = |key: &str| self.env.iter().any(|(name, _)| name == key);
+        let path = self.rootfs.is_some().then_some(PATH_IN_A_ROOT);
         let usual = usual.filter(move |(key, _)| !own(key));
+        let usual = usual.map(move |(key, value)| (key, path.filter(|_| key == "PATH").unwrap_or(value)));
         usual.chain(self.env.iter().map(|(key, value)| (key.as_str(), value.as_str())))
     }
 

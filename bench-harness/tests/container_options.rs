@@ -89,3 +89,20 @@ fn what_an_archive_says_does_not_reach_the_terminal_as_it_is() {
     assert!(!ran.stderr.contains(['\x1b', '\x07']), "{:?}", ran.stderr);
     rootfs("empty.tar", b"").expect_said(&["nothing in it"]);
 }
+
+#[test]
+fn the_tools_in_the_sbin_of_a_root_are_found() {
+    if !targets().contains(&"container") {
+        return;
+    }
+    let root = tempfile::tempdir().expect("a temporary folder");
+    for folder in ["sbin", "dev", "proc"] {
+        fs::create_dir(root.path().join(folder)).expect("a writable folder");
+    }
+    fs::copy(program(), root.path().join("sbin/tool")).expect("room for it");
+    let path = root.path().to_str().expect("a plain path");
+    let ran = bench(["run", "--target", "container", "--rootfs", path, "--", "tool", "env"]).expect_code(0);
+    assert!(ran.stdout.contains("PATH=/usr/local/sbin:"), "{}", ran.stdout);
+    let given = ["run", "--target", "container", "--rootfs", path, "--env", "PATH=/bin", "--", "tool", "env"];
+    bench(given).expect_code(125).expect_said(&["tool"]);
+}

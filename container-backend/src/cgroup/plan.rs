@@ -142,6 +142,9 @@ fn choose(found: &Hierarchies, limits: &Limits) -> Result<Vec<Arc<Base>>, String
             .with_controller(controller)
             .or_else(old)
             .ok_or_else(|| format!("no control group hierarchy here has the controller {controller}"))?;
+        if let Some(cpus) = limits.cpuset.filter(|_| controller == "cpuset") {
+            are_there(cpus, &parent_for(hierarchy, &asked)?)?;
+        }
         let settings = settings(hierarchy, controller, limits);
         match chosen.iter_mut().find(|(other, ..)| other.mount == hierarchy.mount) {
             Some((.., all)) => all.extend(settings),
@@ -237,6 +240,34 @@ fn listed(cpus: u128) -> String {
     numbers.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(",")
 }
 
+/// The other way round, and with stretches: `0-3,7`. CPUs beyond the last bit are none that can be asked for.
+fn numbered(list: &str) -> Option<u128> {
+    let mut cpus = 0;
+    for stretch in list.trim().split(',').filter(|stretch| !stretch.is_empty()) {
+        let (first, last) = stretch.split_once('-').unwrap_or((stretch, stretch));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        (first..=last.min(u128::BITS - 1)).for_each(|cpu| cpus |= 1 << cpu);
+    }
+    Some(cpus)
+}
+
+/// Whether a group has all of these CPUs, as far as it says which: the kernel's own answer is only that a number is out of range.
+fn are_there(cpus: u128, group: &Path) -> Result<(), String> {
+    let files = ["cpuset.cpus.effective", "cpuset.effective_cpus"];
+    let Some(list) = files.iter().find_map(|name| std::fs::read_to_string(group.join(name)).ok()) else {
+        return Ok(());
+    };
+    match numbered(&list) {
+        Some(have) if cpus & !have != 0 => Err(format!(
+            "CPU {} is asked for, and {} has the CPUs {}",
+            listed(cpus & !have),
+            group.display(),
+            list.trim()
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The group under which instances get theirs.
 ///
 /// v1: the caller's own. v2: a group with processes in it (the caller's, unless it is the root) cannot hand controllers
@@ -279,4 +310,28 @@ fn with_source(error: &CgroupError) -> String {
 /// A C string from a name made here, which has no zero byte in it.
 pub(crate) fn name(text: String) -> CString {
     CString::new(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_read_as_the_kernel_writes_them() {
+        assert_eq!(numbered("0-3,7\n"), Some(0b1000_1111));
+        assert_eq!(numbered("\n"), Some(0));
+        assert_eq!(numbered("127-400"), Some(1 << 127));
+        assert_eq!(numbered("one"), None);
+        assert_eq!(numbered(&listed(0b1011)), Some(0b1011));
+    }
+
+    #[test]
+    fn a_cpu_that_a_group_does_not_have_is_named_with_those_that_it_has() {
+        let group = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(are_there(1 << 9, group.path()), Ok(()), "a group that does not say so");
+        std::fs::write(group.path().join("cpuset.effective_cpus"), "0-1\n").expect("room for it");
+        assert_eq!(are_there(0b11, group.path()), Ok(()));
+        let said = are_there(0b1_0000_0010, group.path()).expect_err("there is no CPU 8");
+        assert!(said.starts_with("CPU 8 is asked for") && said.ends_with("the CPUs 0-1"), "{said}");
+    }
 }

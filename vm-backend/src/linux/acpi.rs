@@ -46,10 +46,7 @@ fn madt(vcpus: u8) -> Vec<u8> {
     body.extend([1, 12, vcpus, 0]);
     body.extend(IO_APIC.to_le_bytes());
     body.extend(0u32.to_le_bytes());
-    // The timer's line is pin 2 of the I/O APIC, as in KVM's default routing.
-    body.extend([2, 10, 0, 0]);
-    body.extend(2u32.to_le_bytes());
-    body.extend(0u16.to_le_bytes());
+    // No line is another pin of the I/O APIC: in KVM's default routing even the timer's, which is 2 on a PC, is pin 0.
     // NMI at input 1 of every local APIC.
     body.extend([4, 6, 0xff, 0, 0, 1]);
     table(*b"APIC", 5, &body)

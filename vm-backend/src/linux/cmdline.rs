@@ -27,11 +27,20 @@ const BASE: &str = "reboot=t panic=-1 earlyprintk=ttyS0,115200,keep 8250.nr_uart
 /// instance's own then, used or not. Not for an archive that is a whole root.
 const RETAIN: &str = " retain_initrd";
 
-/// Puts the line together: ours, whether the archive is left where it is, where so many devices are, then `extra`, which can override it.
+/// Puts the line together: ours, whether the archive is left where it is, the rate of the time stamp counter (kHz) where it is known, where
+/// so many devices are, then `extra`, which can override it.
+///
+/// With the rate a kernel without KVM's clock has nothing to measure it against, and needs no interrupt of the timer chip.
 ///
 /// # Errors
 /// It is too long, or `extra` holds what is no part of a line.
-pub fn build(console: bool, retain: bool, devices: usize, extra: &str) -> Result<String, LinuxError> {
+pub fn build(
+    console: bool,
+    retain: bool,
+    tsc_khz: Option<u32>,
+    devices: usize,
+    extra: &str,
+) -> Result<String, LinuxError> {
     for character in extra.chars() {
         if character.is_control() {
             return Err(LinuxError::CommandLineControl { character });
@@ -45,6 +54,9 @@ pub fn build(console: bool, retain: bool, devices: usize, extra: &str) -> Result
     let mut line = format!("{loudness} {BASE} rdinit={INIT}");
     if retain {
         line.push_str(RETAIN);
+    }
+    if let Some(khz) = tsc_khz {
+        line.push_str(&format!(" tsc_early_khz={khz}"));
     }
     for (line_number, slot) in LINES.iter().zip(0..).take(devices) {
         let address = DEVICES + slot * virtio::mmio::SIZE;
@@ -67,32 +79,38 @@ mod tests {
 
     #[test]
     fn a_boot_is_quiet_unless_the_console_is_asked_for() {
-        assert!(build(false, false, 0, "").unwrap().starts_with("quiet "));
-        assert!(!build(true, false, 0, "").unwrap().contains("quiet"));
+        assert!(build(false, false, None, 0, "").unwrap().starts_with("quiet "));
+        assert!(!build(true, false, None, 0, "").unwrap().contains("quiet"));
     }
 
     #[test]
     fn an_archive_is_kept_where_that_is_said() {
-        assert!(build(false, true, 0, "").unwrap().ends_with(" retain_initrd"));
-        assert!(!build(false, false, 0, "").unwrap().contains("retain_initrd"));
+        assert!(build(false, true, None, 0, "").unwrap().ends_with(" retain_initrd"));
+        assert!(!build(false, false, None, 0, "").unwrap().contains("retain_initrd"));
+    }
+
+    #[test]
+    fn the_rate_of_the_counter_is_told_where_it_is_known() {
+        assert!(build(false, false, Some(2_400_000), 0, "").unwrap().ends_with(" tsc_early_khz=2400000"));
+        assert!(!build(false, false, None, 0, "").unwrap().contains("tsc_early_khz"));
     }
 
     #[test]
     fn what_the_user_adds_comes_last() {
-        assert!(build(false, false, 0, "panic=5 nosmp").unwrap().ends_with(" panic=5 nosmp"));
+        assert!(build(false, false, None, 0, "panic=5 nosmp").unwrap().ends_with(" panic=5 nosmp"));
     }
 
     #[test]
     fn a_line_may_be_as_long_as_the_kernel_reads_and_no_longer() {
-        let room = LIMIT - 1 - build(false, false, 0, "x").unwrap().len() + 1;
-        assert_eq!(build(false, false, 0, &"x".repeat(room)).unwrap().len(), LIMIT - 1);
-        let error = build(false, false, 0, &"x".repeat(room + 1)).unwrap_err();
+        let room = LIMIT - 1 - build(false, false, None, 0, "x").unwrap().len() + 1;
+        assert_eq!(build(false, false, None, 0, &"x".repeat(room)).unwrap().len(), LIMIT - 1);
+        let error = build(false, false, None, 0, &"x".repeat(room + 1)).unwrap_err();
         assert_eq!(error.to_string(), "the kernel's command line takes 2049 bytes, at most 2048 fit");
     }
 
     #[test]
     fn every_device_is_named_with_its_place_and_its_line() {
-        let line = build(false, false, 2, "").unwrap();
+        let line = build(false, false, None, 2, "").unwrap();
         assert!(
             line.contains(" virtio_mmio.device=4K@0xd0100000:5 virtio_mmio.device=4K@0xd0101000:6"),
             "{line}"
@@ -103,12 +121,12 @@ mod tests {
     fn control_characters_are_refused() {
         for bad in ["a\nb", "a\0", "\u{7f}", "\tx"] {
             assert!(
-                matches!(build(false, false, 0, bad), Err(LinuxError::CommandLineControl { .. })),
+                matches!(build(false, false, None, 0, bad), Err(LinuxError::CommandLineControl { .. })),
                 "{bad:?}"
             );
         }
         assert!(matches!(
-            build(false, false, 0, "ü"),
+            build(false, false, None, 0, "ü"),
             Err(LinuxError::CommandLineNotAscii { character: 'ü' })
         ));
     }

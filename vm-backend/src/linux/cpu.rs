@@ -32,6 +32,12 @@ pub(super) fn detect(kvm: &Kvm, vcpus: u8) -> Result<Cpu, KvmError> {
     Ok(cpu)
 }
 
+/// What a vCPU's time stamp counter counts in a millisecond, where KVM can say that: it does not where the host's own is unstable.
+pub(super) fn tsc_khz(kvm: &Kvm) -> Option<u32> {
+    let vm = kvm.create_vm().ok()?;
+    vm.create_vcpu(0).ok()?.get_tsc_khz().ok().filter(|khz| *khz > 0)
+}
+
 impl Cpu {
     /// What KVM leaves to the monitor.
     fn complete(&mut self, deadline: bool) {

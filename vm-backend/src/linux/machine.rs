@@ -210,9 +210,12 @@ impl LinuxVm {
             // Only to see that it can be done: each machine has its own.
             Tap::new().map_err(LinuxError::Network)?;
         }
+        let kvm = probe::open();
+        let tsc_khz = kvm.as_ref().ok().and_then(cpu::tsc_khz);
         let line = cmdline::build(
             config.console,
             !matches!(config.root, Root::Folder(_)),
+            tsc_khz,
             devices,
             &config.cmdline_extra,
         )?;
@@ -230,10 +233,11 @@ impl LinuxVm {
         let archive = archive(config, guest_path)?;
         let initramfs = place_archive(memory, kernel.end, archive.len() as u64)?;
 
-        let kvm = probe::open()?;
-        let cpu = cpu::detect(&kvm, vcpus)?;
+        let cpu = cpu::detect(&kvm?, vcpus)?;
         let (signature, features) = cpu.identity();
-        let mp_table = mptable::build(vcpus, devices > 0, signature, features);
+        // A kernel that has to measure the counter needs the timer chip's interrupt.
+        let lines = devices > 0 || tsc_khz.is_none();
+        let mp_table = mptable::build(vcpus, lines, signature, features);
         let fd = memfd_create(c"linux-image", MFdFlags::MFD_CLOEXEC)
             .map_err(|e| image_error("memfd_create")(e.into()))?;
         let image = File::from(fd);

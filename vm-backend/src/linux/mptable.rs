@@ -31,8 +31,8 @@ const ALL: u8 = 0xff;
 /// Interrupt lines of the ISA bus, one to one on the I/O APIC but for line 2, by which the second 8259 speaks.
 const LINES: u8 = 16;
 
-/// The bytes for [`MP_TABLE`]. `lines`: whether there are devices that interrupt; without them no I/O APIC is named, which a kernel would
-/// go through pin by pin, some 600 exits. `signature`: what CPUID.1:EAX says, `features`: its EDX.
+/// The bytes for [`MP_TABLE`]. `lines`: whether anything interrupts, a device or the timer chip; without them no I/O APIC is named, which a
+/// kernel would go through pin by pin, some 600 exits. `signature`: what CPUID.1:EAX says, `features`: its EDX.
 pub fn build(vcpus: u8, lines: bool, signature: u32, features: u32) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut count = 0u16;
@@ -56,9 +56,8 @@ pub fn build(vcpus: u8, lines: bool, signature: u32, features: u32) -> Vec<u8> {
     // Without it the lines go to every one that there is: a kernel that finds no line takes the table for a mistake, and makes its own.
     let destination = if lines { vcpus } else { ALL };
     for line in (0..LINES).filter(|line| *line != 2) {
-        // The timer's line is the I/O APIC's pin 2 on a PC, and in KVM's default routing.
-        let pin = if line == 0 { 2 } else { line };
-        add(&[INTERRUPT, INT, 0, 0, 0, line, destination, pin]);
+        // In KVM's default routing the timer's line is pin 0, unlike on a PC, where it is pin 2.
+        add(&[INTERRUPT, INT, 0, 0, 0, line, destination, line]);
     }
     add(&[LOCAL_INTERRUPT, EXT_INT, 0, 0, 0, 0, 0, 0]);
     add(&[LOCAL_INTERRUPT, NMI, 0, 0, 0, 0, ALL, 1]);
@@ -132,7 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn where_no_device_interrupts_there_is_no_io_apic() {
+    fn every_line_is_the_pin_of_its_number_as_in_the_default_routing_of_kvm() {
+        let bytes = build(1, true, 0, 0);
+        let pins: Vec<_> = bytes[60 + 20 + 16..].chunks(8).take(15).map(|c| (c[5], c[7])).collect();
+        assert!(pins[0] == (0, 0) && pins.iter().all(|(line, pin)| line == pin), "{pins:?}");
+    }
+
+    #[test]
+    fn where_nothing_interrupts_there_is_no_io_apic() {
         let bytes = build(2, false, 0, 0);
         assert_eq!(u16::from_le_bytes([bytes[16 + 34], bytes[16 + 35]]), 2 + 1 + 15 + 2);
         let entries: Vec<_> = bytes[60 + 40..].chunks(8).map(|c| (c[0], c[6])).collect();

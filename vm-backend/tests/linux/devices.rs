@@ -123,6 +123,18 @@ fn what_is_written_to_a_disk_is_in_its_file_and_a_read_only_one_refuses() {
 }
 
 #[test]
+fn the_timer_chip_reaches_a_kernel_that_has_no_other_clock() {
+    let Some(config) = shell("echo ticks") else { return };
+    let image = tempfile::NamedTempFile::new().expect("a temporary file");
+    image.as_file().set_len(1 << 20).expect("a hole");
+    // Where a processor is emulated the counter cannot be measured against the chip, and only its interrupts are left.
+    let config = config.disk(image.path(), true).cmdline_extra("no-kvmclock tsc_early_khz=0");
+    let (outcome, stdout, _) = run(&config, b"");
+    assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
+    assert_eq!(stdout, "ticks\n");
+}
+
+#[test]
 fn what_a_program_leaves_in_a_file_system_is_in_the_disk_when_the_machine_has_ended() {
     let mount = "busybox mkdir /disk && busybox mount -t ext4 /dev/vda /disk";
     let Some(writing) = shell(&format!("{mount} && echo left > /disk/file")) else { return };

@@ -30,14 +30,16 @@ fn a_signal_ends_the_program_as_everywhere() {
 }
 
 #[test]
-fn two_vcpus_are_two_processors() {
+fn so_many_vcpus_are_so_many_processors_with_the_clock_of_kvm_and_without() {
     let Some(config) = shell("while read a b; do case $a in processor) echo $a;; esac; done < /proc/cpuinfo")
     else {
         return;
     };
-    let (outcome, stdout, _) = run(&config.vcpus(2), b"");
-    assert_eq!(outcome.expect("an outcome").status, Status::Exited(0));
-    assert_eq!(stdout, "processor\nprocessor\n");
+    for (vcpus, extra) in [(1, "no-kvmclock"), (2, ""), (4, "no-kvmclock")] {
+        let (outcome, stdout, _) = run(&config.clone().vcpus(vcpus).cmdline_extra(extra), b"");
+        assert_eq!(outcome.expect("an outcome").status, Status::Exited(0), "{vcpus} {extra}");
+        assert_eq!(stdout, "processor\n".repeat(vcpus as usize), "{extra}");
+    }
 }
 
 #[test]
