@@ -107,12 +107,19 @@ fn another_host_kvm_or_workload_is_refused_unless_forced() {
         ..info()
     };
     let new = folder.record("new", &other, &samples);
-    gate(&old, &new, &[]).expect_code(3).expect_said(&[
+    let (junit, markdown) = (folder.path("gate.xml"), folder.path("summary.md"));
+    let options =
+        ["--junit", junit.to_str().expect("plain"), "--markdown", markdown.to_str().expect("plain")];
+    gate(&old, &new, &options).expect_code(3).expect_said(&[
         "host was here and is there",
         "KVM was vmx and is pvm",
         "digest",
         "--force",
     ]);
+    let xml = fs::read_to_string(&junit).expect("just written");
+    assert!(xml.contains("errors=\"1\"") && xml.contains("host was here and is there"), "{xml}");
+    let summary = fs::read_to_string(&markdown).expect("just written");
+    assert!(summary.contains("Gate: refused") && summary.contains("host was here"), "{summary}");
     let ran = gate(&old, &new, &["--force"]).expect_code(0);
     assert!(ran.stdout.contains("Forced although"), "{}", ran.stdout);
 }

@@ -55,10 +55,14 @@ impl Baseline {
         &self,
         dir: &Path,
         info: &RunInfo,
-        force: bool,
+        options: &GateOptions,
     ) -> Result<(), HarnessError> {
         let differences = same::differences(&self.info, info);
-        if differences.is_empty() || force { Ok(()) } else { Err(self.refused(dir, differences)) }
+        if differences.is_empty() || options.force {
+            Ok(())
+        } else {
+            Err(self.refused(dir, differences, options))
+        }
     }
 
     /// Judges a recording against this one. The exit code is the verdict.
@@ -71,23 +75,31 @@ impl Baseline {
     ) -> Result<u8, HarnessError> {
         let old = (&self.info, &self.samples[..]);
         let judged = gate::of_recordings(old, (info, samples), options.allowed(), options.force)
-            .map_err(|differences| self.refused(dir, differences))?;
+            .map_err(|differences| self.refused(dir, differences, options))?;
         print(&render::for_terminal(&judged, super::width()))?;
         write(&judged, options)?;
         Ok(judged.exit_code())
     }
 
-    fn refused(&self, dir: &Path, differences: Vec<String>) -> HarnessError {
-        HarnessError::NotComparable { old: self.dir.clone(), new: dir.to_owned(), differences }
+    /// Whoever reads only the files that were asked for learns it, too.
+    fn refused(&self, dir: &Path, differences: Vec<String>, options: &GateOptions) -> HarnessError {
+        let why = HarnessError::NotComparable { old: self.dir.clone(), new: dir.to_owned(), differences };
+        let reason = why.to_string();
+        let (junit, markdown) = (render::refusal_for_junit(&reason), render::refusal_for_markdown(&reason));
+        keep(options, &junit, &markdown).err().unwrap_or(why)
     }
 }
 
 fn write(gate: &Gate, options: &GateOptions) -> Result<(), HarnessError> {
+    keep(options, &render::for_junit(gate), &render::for_markdown(gate))
+}
+
+fn keep(options: &GateOptions, junit: &str, markdown: &str) -> Result<(), HarnessError> {
     if let Some(path) = &options.junit {
-        store::write_atomically(path, render::for_junit(gate).as_bytes())?;
+        store::write_atomically(path, junit.as_bytes())?;
     }
     if let Some(path) = &options.markdown {
-        store::append(path, &render::for_markdown(gate))?;
+        store::append(path, markdown)?;
     }
     Ok(())
 }

@@ -101,6 +101,22 @@ pub fn for_junit(gate: &Gate) -> String {
     text
 }
 
+/// The same where nothing was judged: one error, with the reason.
+pub fn refusal_for_junit(reason: &str) -> String {
+    let counts = "tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\"";
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {counts}>\n  <testsuite name=\"bench-harness gate\" {counts}>\n    \
+         <testcase classname=\"gate\" name=\"comparable\">\n      <error message=\"{}\"/>\n    </testcase>\n  \
+         </testsuite>\n</testsuites>\n",
+        xml(reason)
+    )
+}
+
+/// The same for a job summary.
+pub fn refusal_for_markdown(reason: &str) -> String {
+    format!("## Benchmark gate\n\n**Gate: {}.**\n\n", markdown::escape(reason))
+}
+
 fn table(rows: &[&GateRow]) -> Table {
     let line = |row: &&GateRow| {
         vec![

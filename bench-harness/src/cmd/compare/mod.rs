@@ -45,7 +45,7 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
     let dir = args.out.clone().unwrap_or_else(|| default_dir(&info));
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     if let Some(baseline) = &baseline {
-        baseline.expect_comparable(&dir, &info, args.gate.force)?;
+        baseline.expect_comparable(&dir, &info, &args.gate)?;
     }
     let recording = Recording::create(&dir, &info)?;
     let mut keeper = Keeper::new(recording);
