@@ -3,8 +3,10 @@
 //!
 //! A target is compared with itself under two names (A/A), and with itself and a known delay (A/B). *Measured* comparisons
 //! make every launch anew, shuffled as in `compare`, or one recording after the other, as two jobs of a CI system do.
-//! *Drawn* ones draw the launches of both sides, with replacement, from a pool that was measured once: many comparisons for
-//! few launches, but blind to whatever makes launches alike (Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 6).
+//! *Drawn* ones draw blocks of two launches that followed each other, with replacement, from a pool that was measured once, and toss
+//! which of the two is old: many comparisons for few launches. A block keeps what neighbours in time have in common, as
+//! launches in turn do (Künsch, *Annals of Statistics* 17, 1989); single launches would not, and the test would look
+//! weaker than it is wherever the host moves.
 
 use std::time::Duration;
 
@@ -40,7 +42,7 @@ pub const ALLOWED: f64 = SAME_WITHIN;
 /// How the launches of a comparison come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Drawn from a pool that was measured once.
+    /// Blocks drawn from a pool that was measured once.
     Drawn,
     /// Both sides measured in shuffled turns.
     InTurn,
@@ -200,13 +202,11 @@ pub fn run(
 
     let mut tallies = Vec::new();
     let mut random = ChaCha8Rng::seed_from_u64(effort.seed);
+    let (blocks, _) = pool.as_chunks::<2>();
     for injected in std::iter::once(0.0).chain(INJECTED) {
         let mut tally = Tally { way: Way::Drawn, injected, tries: 0, worse: 0, better: 0, unclear: 0 };
         for _ in 0..effort.drawn {
-            let mut draw = |delay: f64| -> Vec<f64> {
-                (0..effort.launches).map(|_| pool[random.random_range(0..pool.len())] + delay).collect()
-            };
-            let (old, new) = (draw(0.0), draw(injected * median_ns));
+            let (old, new) = draw(blocks, effort.launches, injected * median_ns, &mut random);
             tally.add(&judge(tally.way, &old, &new));
         }
         tallies.push(tally);
@@ -230,6 +230,18 @@ pub fn run(
     }
     tallies.push(tally);
     Ok(Findings { median_ns, tallies })
+}
+
+/// Both sides of a comparison, block by block, the second one with a delay.
+fn draw(blocks: &[[f64; 2]], launches: u32, delay: f64, random: &mut ChaCha8Rng) -> (Vec<f64>, Vec<f64>) {
+    let one = |_| {
+        let [mut old, mut new] = blocks[random.random_range(0..blocks.len())];
+        if random.random() {
+            std::mem::swap(&mut old, &mut new);
+        }
+        (old, new + delay)
+    };
+    (0..launches).map(one).unzip()
 }
 
 /// What the gate says to these launches: the very code that `gate` runs.
@@ -307,6 +319,18 @@ mod tests {
         assert_eq!(tally(0.10, 18, 0).passes(), Some(true));
         assert_eq!(tally(0.10, 17, 3).passes(), Some(false));
         assert_eq!(tally(0.0, 0, 0).interval().map(|found| found.low), Some(0.0));
+    }
+
+    #[test]
+    fn what_is_drawn_is_blocks_and_either_of_the_two_may_be_the_old_one() {
+        // A host that moves, and launches that differ by one within a block.
+        let blocks: Vec<[f64; 2]> =
+            (0..50).map(|block| [f64::from(block) * 1e3, f64::from(block) * 1e3 + 1.0]).collect();
+        let (old, new) = draw(&blocks, 400, 10.0, &mut ChaCha8Rng::seed_from_u64(3));
+        let by: Vec<f64> = old.iter().zip(&new).map(|(old, new)| new - old).collect();
+        assert!(by.contains(&11.0) && by.contains(&9.0), "{by:?}");
+        assert!(by.iter().all(|by| [9.0, 11.0].contains(by)), "{by:?}");
+        assert!(old.iter().any(|old| *old < 5e3) && old.iter().any(|old| *old > 45e3), "from everywhere");
     }
 
     #[test]

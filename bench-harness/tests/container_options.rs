@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{bench, program, run_in, targets};
+use common::{bench, copy_program, program, run_in, targets};
 
 /// Refused with these words, and with nothing of the program's.
 fn refused(options: &[&str], said: &[&str]) {
@@ -99,7 +99,7 @@ fn the_tools_in_the_sbin_of_a_root_are_found() {
     for folder in ["sbin", "dev", "proc"] {
         fs::create_dir(root.path().join(folder)).expect("a writable folder");
     }
-    fs::copy(program(), root.path().join("sbin/tool")).expect("room for it");
+    copy_program(program(), &root.path().join("sbin/tool"));
     let path = root.path().to_str().expect("a plain path");
     let ran = bench(["run", "--target", "container", "--rootfs", path, "--", "tool", "env"]).expect_code(0);
     assert!(ran.stdout.contains("PATH=/usr/local/sbin:"), "{}", ran.stdout);

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bench_harness::record::{Sample, Status};
 use bench_harness::store;
-use common::{bench, command, eventually, executable, processes_with, targets};
+use common::{bench, command, copy_program, eventually, executable, processes_with, targets};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -80,7 +80,7 @@ fn aggressors_in_a_container_without_limits_are_refused_and_the_victim_is_measur
         .expect("it is ours");
     let out = dir.path().join("recording");
     let program = dir.path().join("bench-harness");
-    std::fs::copy(executable(), &program).expect("a writable folder");
+    copy_program(&executable(), &program);
     // An ordinary user to whom nobody has delegated a cgroup.
     let ran = Command::new("setpriv")
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])

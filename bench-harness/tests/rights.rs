@@ -18,8 +18,8 @@ fn public() -> &'static (tempfile::TempDir, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("our own folder");
         let (bench, program) = (dir.path().join("bench-harness"), dir.path().join("program"));
-        std::fs::copy(common::executable(), &bench).expect("it can be copied");
-        std::fs::copy(common::program(), &program).expect("it can be copied");
+        common::copy_program(&common::executable(), &bench);
+        common::copy_program(common::program(), &program);
         (dir, bench, program)
     })
 }

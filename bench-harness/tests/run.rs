@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bench_harness::target::{TargetKind, target};
-use common::{bench, command, compile, program, run_in, targets};
+use common::{bench, command, compile, copy_program, program, run_in, targets};
 
 #[test]
 fn the_exit_code_is_the_programs_own_in_every_target() {
@@ -281,7 +281,7 @@ fn a_machine_with_a_kernel_takes_a_root_and_an_environment_and_no_other_option_o
     }
     let bin = dir.path().join("bin");
     fs::create_dir(&bin).expect("a folder");
-    fs::copy(program(), bin.join("program")).expect("a copy");
+    copy_program(program(), &bin.join("program"));
     let arguments = ["run", "--target", "microvm-linux", "--rootfs", root, "--", "program", "exit", "7"];
     bench(arguments).expect_code(7);
     let ran = bench(["run", "--target", "microvm-linux", "--rootfs", root, "--", "other"]).expect_code(125);

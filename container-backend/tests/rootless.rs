@@ -195,7 +195,7 @@ fn without_ranges_the_caller_is_alone_and_it_is_said_why() {
     assert!(reason.contains("nobody nothing") || reason.contains("not installed"), "{reason}");
     assert_eq!(probe().id_ranges, Err(reason.clone()));
     let root = tempfile::tempdir().expect("a folder");
-    std::fs::copy(actor().expect("compiled"), root.path().join("actor")).expect("copied");
+    copy_program(actor().expect("compiled"), &root.path().join("actor"));
     let given = Config::new(Program::inside("/actor")).args(["show", "/proc/self/uid_map"]);
     let given = given.isolation(Isolation::container()).rootfs(Rootfs::Folder(root.path().to_owned()));
     for config in [config, given] {

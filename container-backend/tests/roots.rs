@@ -24,7 +24,7 @@ fn folder() -> Option<tempfile::TempDir> {
     for name in ["bin", "etc", "link-target"] {
         std::fs::create_dir(dir.path().join(name)).expect("made");
     }
-    std::fs::copy(actor()?, dir.path().join("bin/actor")).expect("copied");
+    copy_program(actor()?, &dir.path().join("bin/actor"));
     set(dir.path().join("bin/actor"));
     std::fs::write(dir.path().join("etc/name"), "lower\n").expect("written");
     Some(dir)
@@ -157,7 +157,7 @@ fn a_program_that_is_bound_into_a_root_is_found() {
     std::fs::set_permissions(tools.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("changed");
     let tool = tools.path().join("tool");
-    std::fs::copy(actor().expect("compiled"), &tool).expect("copied");
+    copy_program(actor().expect("compiled"), &tool);
     let with = |host: &Path, inside: &str, program: &str| {
         let config = Config::new(Program::inside(program)).env("PATH", "/bin").args(["exit", "0"]);
         let bind = Bind { host: host.to_owned(), inside: inside.into(), read_only: true };

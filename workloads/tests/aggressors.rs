@@ -1,29 +1,22 @@
 //! The aggressors as they are: each goes on until its input ends, keeps to its limit, and leaves nothing behind.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
-use workloads::{REAL_PROGRAM, aggressors};
+use common::file;
+use workloads::{Program, aggressors};
 
 fn start(kind: &str, bytes: u64, processes: u64) -> (Child, BufReader<ChildStdout>) {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Relaxed);
-    let path =
-        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("aggressor-{}-{number}", std::process::id()));
-    fs::write(&path, REAL_PROGRAM).expect("the folder for tests is writable");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
-    let mut child = Command::new(&path)
+    let mut child = file(Program::Real)
         .args(["aggressor", kind, &bytes.to_string(), &processes.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    fs::remove_file(&path).expect("the file is ours");
     let mut lines = BufReader::new(child.stdout.take().expect("it is a pipe"));
     for expected in ["ready\n", "go\n"] {
         let mut line = String::new();

@@ -4,38 +4,13 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
-use common::echoing;
+use common::{echoing, file};
 use workloads::protocol::{Line, Parser};
 use workloads::{Invocation, PROGRAM, Program, REAL_PROGRAM, catalogue};
-
-/// A program as a file: cargo gives every test binary a folder for such things.
-///
-/// Both are written before the first of them is started: a child that another thread forks meanwhile holds what is
-/// being written open until its exec, and the kernel starts no file that somebody writes to (ETXTBSY).
-fn file(program: Program) -> Command {
-    static PATHS: OnceLock<[PathBuf; 2]> = OnceLock::new();
-    let [core, real] = PATHS.get_or_init(|| {
-        [(Program::Core, "workload-program"), (Program::Real, "workload-real")].map(|(program, name)| {
-            let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-            // Under a name of this process first: another run of the same test may be executing the file.
-            let own = path.with_extension(std::process::id().to_string());
-            fs::write(&own, program.bytes()).expect("the folder for tests is writable");
-            fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).expect("the file is ours");
-            fs::rename(&own, &path).expect("it is the same folder");
-            path
-        })
-    });
-    Command::new(match program {
-        Program::Core => core,
-        Program::Real => real,
-    })
-}
 
 fn program() -> Command {
     file(Program::Core)

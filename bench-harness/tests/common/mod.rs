@@ -121,6 +121,13 @@ pub fn compile(source: &str, options: &[&str], to: &Path) {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
+/// Copies a program by cp(1): were it written from here, a child that another thread forks meanwhile would hold it open until its
+/// exec, and the kernel starts no file that somebody writes to (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("cp is everywhere");
+    assert!(copied.success(), "{} cannot be copied", from.display());
+}
+
 /// A short comparison with a program of our own as the workload; returns what was recorded as well.
 pub fn compare_with(program: &Path, options: &[&str], args: &[&str]) -> (Ran, RunInfo, Vec<Sample>) {
     let dir = tempfile::tempdir().expect("a temporary folder");

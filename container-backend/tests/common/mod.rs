@@ -107,6 +107,13 @@ pub fn actor() -> Option<&'static Path> {
         .as_deref()
 }
 
+/// Copies a program by cp(1): were it written from here, a child that another thread forks meanwhile would hold it open until its
+/// exec, and the kernel starts no file that somebody writes to (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("cp is everywhere");
+    assert!(copied.success(), "{} cannot be copied", from.display());
+}
+
 /// Whether a container can be made here; prints the reason if not.
 pub fn containers_work() -> bool {
     static WORK: OnceLock<Option<String>> = OnceLock::new();
