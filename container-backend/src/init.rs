@@ -10,14 +10,12 @@
 //! child 2                                waits ....................... execve(program)
 //! ```
 //!
-//! It is written in assembly, because everything that a compiler and a C library bring along would be the most of it: the
-//! image is built here from the code below and kept in a sealed memfd, whose one page all instances share.
+//! Its image is kept in a sealed memfd, whose one page all instances share.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 
-use crate::prepare::duplicate_above_stdio;
+use crate::page;
 
 /// The program's number in the instance: the first after process 1.
 pub(crate) const PROGRAM_PID: usize = 2;
@@ -98,83 +96,14 @@ unsafe extern "C" {
     static container_backend_init_end: u8;
 }
 
-/// Where the image is loaded.
-const ADDRESS: u64 = 0x1_0000;
-/// Sizes of ELF64's header and of its program header.
-const ELF_HEADER: usize = 64;
-const PROGRAM_HEADER: usize = 56;
-/// `PT_LOAD`, `PT_GNU_STACK`; `PF_X`, `PF_W`, `PF_R`.
-const LOAD: u32 = 1;
-const STACK: u32 = 0x6474_e551;
-const EXECUTE: u32 = 1;
-const WRITE: u32 = 2;
-const READ: u32 = 4;
-
-/// The code as it stands in this library.
 fn code() -> &'static [u8] {
-    let (start, end) = (&raw const container_backend_init, &raw const container_backend_init_end);
-    let length = (end as usize).saturating_sub(start as usize);
     // SAFETY: the two symbols enclose bytes of one read-only section.
-    unsafe { std::slice::from_raw_parts(start, length) }
+    unsafe { page::code(&raw const container_backend_init, &raw const container_backend_init_end) }
 }
 
-/// An ELF file: two program headers, and the code behind them.
-fn image() -> Vec<u8> {
-    let code = code();
-    let start = ELF_HEADER + 2 * PROGRAM_HEADER;
-    let size = (start + code.len()) as u64;
-    let mut image = b"\x7fELF\x02\x01\x01".to_vec();
-    image.resize(16, 0);
-    let half = |image: &mut Vec<u8>, value: u16| image.extend(value.to_le_bytes());
-    let word = |image: &mut Vec<u8>, value: u32| image.extend(value.to_le_bytes());
-    let long = |image: &mut Vec<u8>, value: u64| image.extend(value.to_le_bytes());
-    // ET_EXEC, EM_X86_64, version 1.
-    half(&mut image, 2);
-    half(&mut image, 62);
-    word(&mut image, 1);
-    for value in [ADDRESS + start as u64, ELF_HEADER as u64, 0] {
-        long(&mut image, value);
-    }
-    word(&mut image, 0);
-    #[expect(clippy::cast_possible_truncation, reason = "small constants")]
-    for value in [ELF_HEADER as u16, PROGRAM_HEADER as u16, 2, 0, 0, 0] {
-        half(&mut image, value);
-    }
-    for (kind, how, address, size) in [(LOAD, READ | EXECUTE, ADDRESS, size), (STACK, READ | WRITE, 0, 0)] {
-        word(&mut image, kind);
-        word(&mut image, how);
-        // Offset, two addresses, two sizes, alignment.
-        for value in [0, address, address, size, size, 0x1000] {
-            long(&mut image, value);
-        }
-    }
-    image.extend_from_slice(code);
-    image
-}
-
-/// The image in a sealed memfd, above stderr.
+/// The image, above stderr.
 pub(crate) fn sealed() -> io::Result<OwnedFd> {
-    let name = c"init".as_ptr();
-    let how = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: memfd_create reads one C string.
-    let mut fd = unsafe { libc::memfd_create(name, how | libc::MFD_EXEC) };
-    if fd < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
-        // Before Linux 6.3 there is no such flag, and every memfd may be executed.
-        // SAFETY: as above.
-        fd = unsafe { libc::memfd_create(name, how) };
-    }
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a descriptor that the call above made and nobody else knows.
-    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    file.write_all(&image())?;
-    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
-    // SAFETY: fcntl with numbers only.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    duplicate_above_stdio(file.as_raw_fd())
+    page::sealed(c"init", code())
 }
 
 #[cfg(test)]
@@ -182,13 +111,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_image_fits_in_one_page_and_begins_with_its_code() {
-        let image = image();
-        assert!(image.len() < 1024, "{}", image.len());
-        let entry = u64::from_le_bytes(*image[24..32].first_chunk().expect("eight bytes"));
-        let at = usize::try_from(entry - ADDRESS).expect("small");
+    fn the_code_is_small_and_begins_where_it_should() {
+        let code = code();
+        assert!(code.len() < 512, "{}", code.len());
         // mov eax, 157
-        assert_eq!(&image[at..at + 5], &[0xb8, 157, 0, 0, 0]);
-        assert!(image.ends_with(b"init\0"));
+        assert!(code.starts_with(&[0xb8, 157, 0, 0, 0]));
+        assert!(code.ends_with(b"init\0"));
     }
 }

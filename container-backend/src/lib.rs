@@ -85,6 +85,7 @@ mod kernel;
 mod netlink;
 mod network;
 mod options;
+mod page;
 mod plan;
 mod prepare;
 mod probe;

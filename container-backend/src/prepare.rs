@@ -41,7 +41,7 @@ unsafe impl Send for Strings {}
 unsafe impl Sync for Strings {}
 
 impl Strings {
-    fn new(owned: Vec<CString>) -> Self {
+    pub(crate) fn new(owned: Vec<CString>) -> Self {
         let pointers = owned.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
         Self { _owned: owned, pointers }
     }

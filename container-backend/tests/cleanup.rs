@@ -124,6 +124,9 @@ fn caller(scenario: &str) -> (Child, Vec<i32>) {
 fn hold() -> ! {
     let prepared = act("sleep").prepare().expect("the config is good");
     let running: Vec<_> = (0..2).map(|_| spawn_until_ready(&prepared)).collect();
+    // Nothing ends this one with its caller but that its group is to be removed.
+    let daemon = native(&["daemon"]).expect("the first process has looked").limits(limits());
+    let _daemon = spawn_until_ready(&daemon.prepare().expect("the config is good"));
     let pids: Vec<_> = running.iter().map(|(process, _)| process.pid().to_string()).collect();
     println!("holding {}", pids.join(" "));
     loop {

@@ -133,7 +133,8 @@ impl Group {
     /// Reads all figures that there are, each file once: this is done when an instance ends, too.
     pub(crate) fn usage(&self) -> Usage {
         let read = |version: Version, file: &CStr| {
-            let mut parts = self.parts.iter().filter(|part| part.base.version == version);
+            let mut parts =
+                self.parts.iter().filter(|part| part.base.version == version && part.base.may_have(file));
             parts.find_map(|part| read_at(part.dir.as_raw_fd(), file))
         };
         let text = |new: &CStr, old: &CStr| read(V2, new).or_else(|| read(V1, old));

@@ -3,19 +3,25 @@
 //! Processes die with their caller (`PR_SET_PDEATHSIG`), directories do not. So a process that makes control groups has
 //! one small process beside it, which holds nothing but the read end of a pipe whose write end only the caller holds, and
 //! sleeps in read(2). When the caller ends, in whatever way, the read returns; the janitor removes the groups whose names
-//! begin with the caller's prefix, and ends. It is a fork (no exec: there is no second program to execute), it costs a
-//! few pages, and it runs only system calls.
+//! begin with the caller's prefix, and ends. It is a program of one page ([`sweeper`]): a fork would cost the caller a copy of its page
+//! tables and a fault for every page written to afterwards, and a process that went on sharing its memory would be killed with it by the
+//! kernel's OOM killer.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::cgroup::plan::name;
-use crate::sys::{self, CloneArgs, attempt, call, flags};
+use crate::cgroup::sweeper;
+use crate::prepare::Strings;
+use crate::spawn::SignalsBlocked;
+use crate::stack::Stack;
+use crate::sys::{self, CloneArgs, attempt, flags};
 
 /// A running janitor; it ends when this is dropped.
 #[derive(Debug)]
@@ -29,17 +35,14 @@ pub(crate) struct Janitor {
     pid: libc::pid_t,
     /// Its life line: closing this end is what it waits for.
     pipe: Option<OwnedFd>,
+    /// By the child until it has executed.
+    _needed: (Box<Duty>, Stack),
 }
 
 /// The janitor that is running, if any group plan of this process is in use.
 static RUNNING: Mutex<Weak<Janitor>> = Mutex::new(Weak::new());
 /// Numbers janitors, so that one that ends does not remove another's groups.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
-
-/// How often a busy group is tried again, a millisecond apart.
-const TRIES: u32 = 5000;
-/// Enough for several entries of a directory (`struct linux_dirent64`) or many process numbers at a time.
-const BUFFER: usize = 4096;
 
 impl Janitor {
     /// The janitor for groups under `bases`: the one that is running, if it serves these, or a new one.
@@ -78,15 +81,23 @@ impl Janitor {
         }
         // SAFETY: two fresh descriptors that nobody else knows.
         let [read, write] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        let duty = Duty { read: read.as_raw_fd(), prefix: prefix.as_bytes(), bases: &bases };
+        let mut argv = vec![c"cgroup-janitor".to_owned(), name(prefix.clone())];
+        argv.extend(bases.iter().cloned());
+        let image = sweeper::sealed()?;
+        let duty = Box::new(Duty { life_line: read.as_raw_fd(), image, argv: Strings::new(argv) });
+        let stack = Stack::new()?;
+        // SAFETY: all zero is a valid clone_args.
+        let mut args: CloneArgs = unsafe { std::mem::zeroed() };
         // No exit signal: the caller's SIGCHLD handler and its waits for any child do not meet the janitor.
-        // SAFETY: all zero is a valid clone_args (a plain fork).
-        let args: CloneArgs = unsafe { std::mem::zeroed() };
-        // SAFETY: without CLONE_VM the child has a copy of this memory and stack, in which `duty` stays valid for ever;
-        // `run` makes system calls only, so that locks held by other threads at this moment do not matter.
-        let pid =
-            unsafe { sys::clone3(&args, run, std::ptr::from_ref(&duty).cast()) }.map_err(sys::os_error)?;
-        let pid = libc::pid_t::try_from(pid).unwrap_or(-1);
+        args.flags = flags(libc::CLONE_VM) as u64 | sys::CLONE_CLEAR_SIGHAND;
+        (args.stack, args.stack_size) = stack.range();
+        let blocked = SignalsBlocked::new();
+        // SAFETY: the stack is fresh; it and what the child reads are kept until the child has been reaped, by which time it has
+        // executed or ended. `execute` makes system calls only.
+        let pid = unsafe { sys::clone3(&args, execute, ptr::from_ref(&*duty).cast()) };
+        drop(blocked);
+        let pid = pid.map_err(sys::os_error)?;
+        let pid = libc::pid_t::try_from(pid).map_err(|_too_large| sys::os_error(libc::ESRCH))?;
         Ok(Self {
             prefix,
             bases,
@@ -94,6 +105,7 @@ impl Janitor {
             owes: AtomicBool::new(false),
             pid,
             pipe: Some(write),
+            _needed: (duty, stack),
         })
     }
 }
@@ -120,162 +132,36 @@ fn prefix_of(pid: u32) -> String {
     format!("container-{pid}-")
 }
 
-/// What a janitor needs.
-struct Duty<'a> {
-    read: RawFd,
-    prefix: &'a [u8],
-    bases: &'a [CString],
+/// What a janitor needs until it has executed its program.
+#[derive(Debug)]
+struct Duty {
+    life_line: RawFd,
+    image: OwnedFd,
+    argv: Strings,
 }
 
-/// The janitor's whole life.
+/// Becomes the program.
 ///
 /// # Safety
 ///
-/// `arg` points to a [`Duty`]; the calling process has no other thread and shares no memory.
-unsafe extern "C" fn run(arg: *const c_void) -> ! {
+/// `arg` points to a [`Duty`]; the calling process shares all memory and no descriptors with the one that made it.
+unsafe extern "C" fn execute(arg: *const c_void) -> ! {
     // SAFETY: this function's contract.
-    let duty = unsafe { &*arg.cast::<Duty<'_>>() };
-    let all = u64::MAX;
-    let (all, one) = (std::ptr::from_ref(&all) as usize, [0_u8; 1]);
+    let duty = unsafe { &*arg.cast::<Duty>() };
+    let life_line = sys::fd(duty.life_line);
+    let (argv, envp) = (duty.argv.as_ptr() as usize, [ptr::null::<c_char>()]);
     let last = u32::MAX as usize;
-    // SAFETY: pointers to live locals and C strings with their sizes. Closing every descriptor but the pipe's end is safe
-    // because this process uses no other from here on.
+    let exec = [sys::fd(duty.image.as_raw_fd()), sys::path(c""), argv, envp.as_ptr() as usize];
+    // SAFETY: pointers to live C strings and arrays of them. The descriptors are this process's own copies.
     unsafe {
-        // Nothing but SIGKILL ends it before its work is done. Not even a hang-up: it has its own session.
-        attempt(libc::SYS_rt_sigprocmask, [flags(libc::SIG_BLOCK), all, 0, size_of::<u64>(), 0, 0]);
+        // Not even a hang-up ends it before its work is done: it has its own session, and all signals are blocked.
         attempt(libc::SYS_setsid, [0; 6]);
         attempt(libc::SYS_chdir, [sys::path(c"/"), 0, 0, 0, 0, 0]);
-        attempt(libc::SYS_prctl, [flags(libc::PR_SET_NAME), sys::path(c"cgroup-janitor"), 0, 0, 0, 0]);
         // It must not keep the caller's pipes open: their readers wait for the end of file.
-        let read = sys::fd(duty.read);
-        if read > 0 {
-            attempt(libc::SYS_close_range, [0, read - 1, 0, 0, 0, 0]);
-        }
-        attempt(libc::SYS_close_range, [read + 1, last, 0, 0, 0, 0]);
-        while call(libc::SYS_read, [read, one.as_ptr() as usize, 1, 0, 0, 0]) == Err(libc::EINTR) {}
-        for base in duty.bases {
-            sweep(base, duty.prefix);
-        }
+        attempt(libc::SYS_dup2, [life_line, 0, 0, 0, 0, 0]);
+        attempt(libc::SYS_fcntl, [0, flags(libc::F_SETFD), 0, 0, 0, 0]);
+        attempt(libc::SYS_close_range, [1, last, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0]);
+        attempt(libc::SYS_execveat, [exec[0], exec[1], exec[2], exec[3], flags(libc::AT_EMPTY_PATH), 0]);
     }
-    sys::exit(0)
-}
-
-/// Removes the groups under `base` whose names begin with `prefix`.
-///
-/// # Safety
-///
-/// Only for a process that has nothing else to lose: see [`run`].
-unsafe fn sweep(base: &CStr, prefix: &[u8]) {
-    let how = flags(libc::O_RDONLY | libc::O_DIRECTORY);
-    let mut buffer = [0_u8; BUFFER];
-    // SAFETY: C strings, and a buffer with its size.
-    unsafe {
-        let Ok(dir) = call(libc::SYS_openat, [sys::fd(libc::AT_FDCWD), sys::path(base), how, 0, 0, 0]) else {
-            return;
-        };
-        // From the start again after each removal, since removing moves the entries under a reader.
-        'again: loop {
-            attempt(libc::SYS_lseek, [dir, 0, flags(libc::SEEK_SET), 0, 0, 0]);
-            while let Ok(read @ 1..) =
-                call(libc::SYS_getdents64, [dir, buffer.as_mut_ptr() as usize, BUFFER, 0, 0, 0])
-            {
-                let entries = Entries(buffer.get(..read).unwrap_or_default());
-                for entry in entries.filter(|entry| entry.to_bytes().starts_with(prefix)) {
-                    if remove(dir, entry) {
-                        continue 'again;
-                    }
-                }
-            }
-            break;
-        }
-    }
-}
-
-/// Removes one group, killing what is in it; whether it is gone.
-///
-/// # Safety
-///
-/// As for [`sweep`].
-unsafe fn remove(dir: usize, group: &CStr) -> bool {
-    let nap = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-    for _ in 0..TRIES {
-        // SAFETY: C strings and a timespec.
-        unsafe {
-            let removed =
-                call(libc::SYS_unlinkat, [dir, sys::path(group), flags(libc::AT_REMOVEDIR), 0, 0, 0]);
-            match removed {
-                Err(libc::EBUSY) => {}
-                other => return other.is_ok(),
-            }
-            kill_members(dir, group);
-            attempt(libc::SYS_nanosleep, [std::ptr::from_ref(&nap) as usize, 0, 0, 0, 0, 0]);
-        }
-    }
-    false
-}
-
-/// Kills the processes of a group.
-///
-/// # Safety
-///
-/// As for [`sweep`].
-unsafe fn kill_members(dir: usize, group: &CStr) {
-    let mut buffer = [0_u8; BUFFER];
-    // SAFETY: C strings, and a buffer with its size; kill takes numbers.
-    unsafe {
-        let how = flags(libc::O_RDONLY | libc::O_DIRECTORY);
-        let Ok(group) = call(libc::SYS_openat, [dir, sys::path(group), how, 0, 0, 0]) else { return };
-        if let Ok(procs) = call(libc::SYS_openat, [group, sys::path(c"cgroup.procs"), 0, 0, 0, 0]) {
-            let read = call(libc::SYS_read, [procs, buffer.as_mut_ptr() as usize, BUFFER, 0, 0, 0]);
-            let text = buffer.get(..read.unwrap_or(0)).unwrap_or_default();
-            // A number cut off at the end of the buffer has no line end behind it.
-            for line in
-                text.split_inclusive(|&byte| byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"))
-            {
-                let pid = line.iter().fold(0_usize, |n, &digit| {
-                    n.wrapping_mul(10).wrapping_add(usize::from(digit.wrapping_sub(b'0')))
-                });
-                if pid > 0 {
-                    attempt(libc::SYS_kill, [pid, flags(libc::SIGKILL), 0, 0, 0, 0]);
-                }
-            }
-            attempt(libc::SYS_close, [procs, 0, 0, 0, 0, 0]);
-        }
-        attempt(libc::SYS_close, [group, 0, 0, 0, 0, 0]);
-    }
-}
-
-/// The names in a buffer that getdents64(2) has filled.
-struct Entries<'a>(&'a [u8]);
-
-/// Offset of the record length and of the name in `struct linux_dirent64`.
-const RECORD_LENGTH_OFFSET: usize = 16;
-const NAME_OFFSET: usize = 19;
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = &'a CStr;
-
-    fn next(&mut self) -> Option<&'a CStr> {
-        let length = self.0.get(RECORD_LENGTH_OFFSET..RECORD_LENGTH_OFFSET + 2)?;
-        let length = usize::from(u16::from_ne_bytes([*length.first()?, *length.get(1)?]));
-        let name = CStr::from_bytes_until_nul(self.0.get(NAME_OFFSET..length)?).ok();
-        self.0 = self.0.get(length..)?;
-        name
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directory_entries_are_read_from_the_kernels_records() {
-        let mut buffer = vec![0_u8; 24];
-        buffer[RECORD_LENGTH_OFFSET] = 24;
-        buffer[NAME_OFFSET..NAME_OFFSET + 3].copy_from_slice(b"abc");
-        buffer.extend_from_slice(&[0; 10]);
-        let names: Vec<_> = Entries(&buffer).collect();
-        assert_eq!(names, [c"abc"]);
-        assert_eq!(Entries(&[]).count(), 0);
-    }
+    sys::exit(1)
 }

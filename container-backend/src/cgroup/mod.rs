@@ -5,6 +5,7 @@
 //! plan     which of them serves each limit, and what is written to which file; tried once
 //! group    one instance's groups: make, read, empty, remove
 //! janitor  the process that removes them when the caller is killed
+//! sweeper  its program
 //! ```
 
 mod find;
@@ -12,6 +13,7 @@ mod group;
 pub(crate) mod io;
 mod janitor;
 mod plan;
+mod sweeper;
 
 pub use find::{Hierarchies, Kind};
 pub(crate) use group::Group;

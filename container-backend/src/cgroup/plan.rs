@@ -39,6 +39,15 @@ pub(crate) struct Base {
     pub(crate) path: PathBuf,
     pub(crate) dir: File,
     pub(crate) settings: Vec<Setting>,
+    controllers: Vec<String>,
+}
+
+impl Base {
+    /// Whether `file` can be in a group here: in v1 it begins with the name of one of the hierarchy's controllers.
+    pub(crate) fn may_have(&self, file: &CStr) -> bool {
+        let controller = file.to_bytes().split(|&byte| byte == b'.').next().unwrap_or_default();
+        self.version == Version::V2 || self.controllers.iter().any(|name| name.as_bytes() == controller)
+    }
 }
 
 /// Everything about an instance's groups that does not depend on the instance.
@@ -88,7 +97,7 @@ impl GroupPlan {
         let dir = File::open(&path)?;
         let janitor = Janitor::shared(&[&path])?;
         let plan = Self {
-            bases: vec![Arc::new(Base { version, path, dir, settings: Vec::new() })],
+            bases: vec![Arc::new(Base { version, path, dir, settings: Vec::new(), controllers: Vec::new() })],
             janitor,
             tried: Mutex::default(),
         };
@@ -154,7 +163,8 @@ fn choose(found: &Hierarchies, limits: &Limits) -> Result<Vec<Arc<Base>>, String
     let open = |(hierarchy, path, settings): (&Hierarchy, PathBuf, Vec<Setting>)| {
         let dir = File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_CLOEXEC).open(&path);
         let dir = dir.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-        Ok(Arc::new(Base { version: hierarchy.version, path, dir, settings }))
+        let (version, controllers) = (hierarchy.version, hierarchy.controllers.clone());
+        Ok(Arc::new(Base { version, path, dir, settings, controllers }))
     };
     chosen.into_iter().map(open).collect()
 }
