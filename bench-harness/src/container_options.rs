@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use container_backend::{
     Address, Bind, Bounds, Capabilities, Config, IdMaps, Image, IoLimit, Isolation, Layer, Limits,
-    Network as BackendNetwork, Proc as BackendProc, Profile, Rlimit, Rootfs, User, Veth,
+    Network as BackendNetwork, Proc as BackendProc, Profile, Rlimit, Rootfs, User, Veth, cpu_ranges,
 };
 
 use crate::error::{HarnessError, chain};
@@ -132,9 +132,6 @@ pub enum Proc {
     Masked,
 }
 
-/// Where programs are in the root of a system, whose tools are partly in `sbin`: what the engines set.
-const PATH_IN_A_ROOT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 impl ContainerOptions {
     /// Whether nothing is asked for that a machine with a kernel of its own does not have, too.
     #[must_use]
@@ -183,7 +180,7 @@ impl ContainerOptions {
         usual: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> impl Iterator<Item = (&'a str, &'a str)> {
         let own = |key: &str| self.env.iter().any(|(name, _)| name == key);
-        let path = self.rootfs.is_some().then_some(PATH_IN_A_ROOT);
+        let path = self.rootfs.is_some().then_some(container_backend::DEFAULT_PATH);
         let usual = usual.filter(move |(key, _)| !own(key));
         let usual = usual.map(move |(key, value)| (key, path.filter(|_| key == "PATH").unwrap_or(value)));
         usual.chain(self.env.iter().map(|(key, value)| (key.as_str(), value.as_str())))
@@ -362,14 +359,12 @@ fn cpus(text: &str) -> Result<u64, String> {
 }
 
 fn cpuset(text: &str) -> Result<u128, String> {
-    let number = |text: &str| text.parse::<u32>().ok().filter(|&cpu| cpu < u128::BITS);
     let wrong = || format!("{text:?} is no list of CPUs below {}", u128::BITS);
-    text.split(',').try_fold(0, |cpus, part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let range = number(first).zip(number(last)).filter(|(first, last)| first <= last);
-        let (first, last) = range.ok_or_else(wrong)?;
-        Ok((first..=last).fold(cpus, |cpus, cpu| cpus | 1 << cpu))
-    })
+    let ranges = cpu_ranges(text).filter(|ranges| !ranges.is_empty()).ok_or_else(wrong)?;
+    if ranges.iter().any(|range| *range.end() >= u128::BITS) {
+        return Err(wrong());
+    }
+    Ok(ranges.into_iter().flatten().fold(0, |cpus, cpu| cpus | 1 << cpu))
 }
 
 fn namespaces(text: &str) -> Result<Isolation, String> {

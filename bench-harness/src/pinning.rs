@@ -8,6 +8,7 @@
 use std::fs;
 use std::io;
 
+use container_backend::cpu_ranges;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -101,21 +102,9 @@ fn divide(allowed: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> Result<P
 /// The CPUs of the same core; none where the kernel does not say.
 fn siblings(cpu: usize) -> Vec<usize> {
     let file = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-    fs::read_to_string(file).ok().and_then(|text| cpu_list(text.trim())).unwrap_or_default()
-}
-
-/// `0-3,8`
-fn cpu_list(text: &str) -> Option<Vec<usize>> {
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if last >= CpuSet::count() {
-            return None;
-        }
-        cpus.extend(first..=last);
-    }
-    Some(cpus)
+    let ranges = fs::read_to_string(file).ok().and_then(|list| cpu_ranges(&list)).unwrap_or_default();
+    let cpus = ranges.into_iter().flatten().filter_map(|cpu| usize::try_from(cpu).ok());
+    cpus.take_while(|&cpu| cpu < CpuSet::count()).collect()
 }
 
 #[cfg(test)]
@@ -154,12 +143,5 @@ mod tests {
             Err(why) => assert!(why.contains("one C") || why.contains("one core"), "{why}"),
         }
         assert_eq!(own(), before);
-    }
-
-    #[test]
-    fn lists_of_the_kernel_are_understood() {
-        assert_eq!(cpu_list("0-2,8"), Some(vec![0, 1, 2, 8]));
-        assert_eq!(cpu_list("x"), None);
-        assert_eq!(cpu_list("0-4000000000"), None);
     }
 }

@@ -117,8 +117,8 @@ impl Root {
     }
 }
 
-/// Where a program's name is looked for without a `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where a program's name is looked for in a given root without a `PATH`: as the engines, whose images have tools in `sbin`, too.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program with its isolation, ready to be [spawned](Prepared::spawn) any number of times, from any thread.
 #[derive(Debug)]

@@ -78,13 +78,10 @@ fn has_word(words: &str, word: &str) -> bool {
     words.split_whitespace().any(|found| found == word)
 }
 
-/// Size of a list such as `0-3,8,10-11`.
+/// How many CPUs a list has.
 fn cpu_count(list: &str) -> Option<u32> {
-    list.split(',').try_fold(0_u32, |sum, part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        sum.checked_add(last.checked_sub(first)?.checked_add(1)?)
-    })
+    let ranges = container_backend::cpu_ranges(list)?;
+    ranges.iter().try_fold(0_u32, |sum, range| sum.checked_add((range.end() - range.start()).checked_add(1)?))
 }
 
 fn allowed_cpus() -> Option<u32> {

@@ -10,6 +10,7 @@ use crate::cgroup::Group;
 use crate::cgroup::find::{Hierarchies, Hierarchy, Version, words};
 use crate::cgroup::janitor::Janitor;
 use crate::config::Limits;
+use crate::cpus::cpu_ranges;
 use crate::error::{CgroupError, PrepareError};
 
 /// The period over which CPU time is shared out, in microseconds: the kernel's default.
@@ -250,31 +251,23 @@ fn listed(cpus: u128) -> String {
     numbers.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// The other way round, and with stretches: `0-3,7`. CPUs beyond the last bit are none that can be asked for.
-fn numbered(list: &str) -> Option<u128> {
-    let mut cpus = 0;
-    for stretch in list.trim().split(',').filter(|stretch| !stretch.is_empty()) {
-        let (first, last) = stretch.split_once('-').unwrap_or((stretch, stretch));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        (first..=last.min(u128::BITS - 1)).for_each(|cpu| cpus |= 1 << cpu);
-    }
-    Some(cpus)
-}
-
 /// Whether a group has all of these CPUs, as far as it says which: the kernel's own answer is only that a number is out of range.
 fn are_there(cpus: u128, group: &Path) -> Result<(), String> {
     let files = ["cpuset.cpus.effective", "cpuset.effective_cpus"];
     let Some(list) = files.iter().find_map(|name| std::fs::read_to_string(group.join(name)).ok()) else {
         return Ok(());
     };
-    match numbered(&list) {
-        Some(have) if cpus & !have != 0 => Err(format!(
+    let Some(have) = cpu_ranges(&list) else { return Ok(()) };
+    let missing = |cpu: &u32| cpus & 1 << cpu != 0 && !have.iter().any(|range| range.contains(cpu));
+    let missing = (0..u128::BITS).filter(missing).fold(0, |missing, cpu| missing | 1 << cpu);
+    match missing {
+        0 => Ok(()),
+        _ => Err(format!(
             "CPU {} is asked for, and {} has the CPUs {}",
-            listed(cpus & !have),
+            listed(missing),
             group.display(),
             list.trim()
         )),
-        _ => Ok(()),
     }
 }
 
@@ -327,12 +320,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_cpus_are_read_as_the_kernel_writes_them() {
-        assert_eq!(numbered("0-3,7\n"), Some(0b1000_1111));
-        assert_eq!(numbered("\n"), Some(0));
-        assert_eq!(numbered("127-400"), Some(1 << 127));
-        assert_eq!(numbered("one"), None);
-        assert_eq!(numbered(&listed(0b1011)), Some(0b1011));
+    fn lists_of_cpus_are_written_as_the_kernel_reads_them() {
+        assert_eq!(listed(0b1011), "0,1,3");
     }
 
     #[test]
