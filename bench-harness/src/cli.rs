@@ -275,7 +275,7 @@ pub struct SelftestArgs {
     /// Comparisons of each kind that are measured
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub real: u32,
-    /// Comparisons of each kind that are drawn from launches that were measured once
+    /// Comparisons of each kind that are drawn from the measured ones without a delay
     #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub simulated: u32,
     /// Seed of the order and of the draws [default: taken from the clock, and printed]

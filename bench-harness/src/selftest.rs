@@ -3,10 +3,10 @@
 //!
 //! A target is compared with itself under two names (A/A), and with itself and a known delay (A/B). *Measured* comparisons
 //! make every launch anew, shuffled as in `compare`, or one recording after the other, as two jobs of a CI system do.
-//! *Drawn* ones draw blocks of two launches that followed each other, with replacement, from a pool that was measured once, and toss
-//! which of the two is old: many comparisons for few launches. A block keeps what neighbours in time have in common, as
-//! launches in turn do (Künsch, *Annals of Statistics* 17, 1989); single launches would not, and the test would look
-//! weaker than it is wherever the host moves.
+//! *Drawn* ones draw blocks, with replacement, from all measured comparisons of the target with itself in turn, and toss which of a block's
+//! two launches is old: many comparisons for no launch more. A block keeps what neighbours in time have in common
+//! (Künsch, *Annals of Statistics* 17, 1989); single launches would not, and the test would look weaker than it is wherever the host
+//! moves. So would a pool of its own: it is measured within a second, which is a good one or a bad one.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub const ALLOWED: f64 = SAME_WITHIN;
 /// How the launches of a comparison come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Blocks drawn from a pool that was measured once.
+    /// Blocks drawn from those that were measured in turn.
     Drawn,
     /// Both sides measured in shuffled turns.
     InTurn,
@@ -68,6 +68,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Of no comparison yet.
+    fn none(way: Way, injected: f64) -> Self {
+        Self { way, injected, tries: 0, worse: 0, better: 0, unclear: 0 }
+    }
+
     /// How many the gate would have failed. Where nothing was injected, that is a false alarm; that something is called an
     /// improvement fails no gate, and is counted apart.
     pub fn called(&self) -> usize {
@@ -197,32 +202,38 @@ pub fn run(
     let mut bench = Measuring { subject, observer, seed: effort.seed, block: 0 };
     // Brings code and files into memory; not counted.
     bench.one_after_the_other(&*plain, 5)?;
-    let pool = bench.one_after_the_other(&*plain, effort.launches * 10)?;
-    let median_ns = median(&pool).unwrap_or(0.0);
+    let mut same = Vec::new();
+    for _ in 0..effort.real {
+        same.push(bench.in_turn([&*plain, &*plain], effort.launches)?);
+    }
+    let blocks: Vec<[f64; 2]> =
+        same.iter().flat_map(|(old, new)| old.iter().zip(new)).map(|(old, new)| [*old, *new]).collect();
+    let median_ns = median(blocks.as_flattened()).unwrap_or(0.0);
 
     let mut tallies = Vec::new();
     let mut random = ChaCha8Rng::seed_from_u64(effort.seed);
-    let (blocks, _) = pool.as_chunks::<2>();
     for injected in std::iter::once(0.0).chain(INJECTED) {
-        let mut tally = Tally { way: Way::Drawn, injected, tries: 0, worse: 0, better: 0, unclear: 0 };
+        let mut tally = Tally::none(Way::Drawn, injected);
         for _ in 0..effort.drawn {
-            let (old, new) = draw(blocks, effort.launches, injected * median_ns, &mut random);
+            let (old, new) = draw(&blocks, effort.launches, injected * median_ns, &mut random);
             tally.add(&judge(tally.way, &old, &new));
         }
         tallies.push(tally);
     }
-    for injected in std::iter::once(0.0).chain(INJECTED) {
+    let mut tally = Tally::none(Way::InTurn, 0.0);
+    same.iter().for_each(|(old, new)| tally.add(&judge(tally.way, old, new)));
+    tallies.push(tally);
+    for injected in INJECTED {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction of a second")]
         let delayed = prepare(Duration::from_nanos((injected * median_ns) as u64))?;
-        let mut tally = Tally { way: Way::InTurn, injected, tries: 0, worse: 0, better: 0, unclear: 0 };
+        let mut tally = Tally::none(Way::InTurn, injected);
         for _ in 0..effort.real {
             let (old, new) = bench.in_turn([&*plain, &*delayed], effort.launches)?;
             tally.add(&judge(tally.way, &old, &new));
         }
         tallies.push(tally);
     }
-    let mut tally =
-        Tally { way: Way::OneAfterTheOther, injected: 0.0, tries: 0, worse: 0, better: 0, unclear: 0 };
+    let mut tally = Tally::none(Way::OneAfterTheOther, 0.0);
     for _ in 0..effort.real {
         let old = bench.one_after_the_other(&*plain, effort.launches)?;
         let new = bench.one_after_the_other(&*plain, effort.launches)?;
