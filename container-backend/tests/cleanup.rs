@@ -26,6 +26,9 @@ fn a_thousand_starts_leave_nothing() {
     if !alone("a_thousand_starts_leave_nothing") {
         return;
     }
+    // The kernel would put a few pages of the heap together to a huge one some time, which is resident as a whole.
+    // SAFETY: prctl with numbers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) }, 0);
     let before = Traces::now();
     let prepared = act("ready").prepare().expect("the config is good");
     let running = Traces::now();
