@@ -221,6 +221,17 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// A step between clone and exec takes a right that the caller does not have.
+    #[error("cannot {step}: {takes}")]
+    Right {
+        /// The step, in words.
+        step: String,
+        /// What it takes, and what can be had without.
+        takes: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The program could not be executed.
     #[error("cannot execute {program}")]
     Exec {
@@ -241,6 +252,12 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// The child was killed by its seccomp filter before it had executed the program.
+    #[error(
+        "the seccomp filter killed the child before it could execute the program: the profile must allow what a start takes, \
+         execve for one"
+    )]
+    Filtered,
     /// The child ended before it had executed the program, and not by itself (killed from outside).
     #[error("the child was killed before it could execute the program")]
     Killed,

@@ -111,6 +111,14 @@ impl Rlimit {
         RLIMITS.iter().find(|entry| entry.1 == self.resource).map_or("of this number", |entry| entry.0)
     }
 
+    /// The caller's own limit of this resource.
+    pub(crate) fn present(self) -> Option<Self> {
+        let mut values = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: getrlimit writes one rlimit.
+        let found = unsafe { libc::getrlimit(self.resource, &raw mut values) } == 0;
+        found.then_some(Self { soft: values.rlim_cur, hard: values.rlim_max, ..self })
+    }
+
     /// `NAME=SOFT[:HARD]`, as the engines' `--ulimit`; `unlimited` (or -1) for no limit.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -143,7 +143,8 @@ impl fmt::Display for Op {
             Self::AwaitLink => f.write_str("have a veth pair made"),
             Self::InnerEnd(_) => f.write_str("set the inner end of the veth pair up"),
             Self::Rlimit(limit) => {
-                write!(f, "set the resource limit {} to {}:{}", limit.name(), limit.soft, limit.hard)
+                let (soft, hard) = (limit_in_words(limit.soft), limit_in_words(limit.hard));
+                write!(f, "set the resource limit {} to {soft}:{hard}", limit.name())
             }
             Self::BecomeUser { user, .. } => write!(f, "become user {}:{}", user.uid, user.gid),
             Self::PivotRoot => f.write_str("pivot to the new root"),
@@ -161,4 +162,39 @@ impl fmt::Display for Op {
             Self::Seccomp(filter) => write!(f, "install the seccomp filter ({} instructions)", filter.len()),
         }
     }
+}
+
+/// The file that says how readily the kernel kills a process when memory is short.
+pub(crate) const OOM_SCORE: &CStr = c"/proc/self/oom_score_adj";
+
+impl Op {
+    /// For a step that was refused: what it takes, and what can be had without, as far as that can be told.
+    pub(crate) fn takes(&self) -> Option<String> {
+        const RIGHT: &str = "takes CAP_SYS_RESOURCE, outside of a user namespace: run as root, or ask for";
+        let number = |path: &CStr| -> Option<i64> {
+            std::fs::read_to_string(path.to_str().ok()?).ok()?.trim().parse().ok()
+        };
+        match self {
+            Self::WriteFile { path, content } if *path == OOM_SCORE => {
+                let wanted: i64 = str::from_utf8(content).ok()?.parse().ok()?;
+                let present = number(path).filter(|&present| wanted < present)?;
+                Some(format!("less than the {present} of now {RIGHT} {present} or more"))
+            }
+            Self::Rlimit(limit) => {
+                let most = number(c"/proc/sys/fs/nr_open").filter(|_| limit.resource == libc::RLIMIT_NOFILE);
+                let most = most.and_then(|most| u64::try_from(most).ok()).filter(|&most| limit.hard > most);
+                if let Some(most) = most {
+                    return Some(format!("fs.nr_open (sysctl) allows nobody more than {most}"));
+                }
+                let present = limit.present().filter(|present| limit.hard > present.hard)?.hard;
+                Some(format!("more than the hard limit of now, {present}, {RIGHT} at most that"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A resource limit's value.
+fn limit_in_words(value: libc::rlim_t) -> String {
+    if value == libc::RLIM_INFINITY { "unlimited".to_owned() } else { value.to_string() }
 }

@@ -173,17 +173,12 @@ impl Process {
         if self.exit.is_some() {
             return Ok(());
         }
-        let none = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: pidfd_send_signal with numbers and no siginfo; a pidfd cannot name another process than its own.
-        let sent = unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), libc::SIGKILL, none, 0)
-        };
-        let error = (sent != 0).then(io::Error::last_os_error);
+        let sent = send_kill(&self.pidfd);
         if let Some(group) = self.group.as_ref().filter(|_| !self.whole_kill) {
             group.kill();
         }
-        match error {
-            Some(source) if source.raw_os_error() != Some(libc::ESRCH) => {
+        match sent {
+            Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
                 Err(ProcessError::Kill { pid: self.pid, source })
             }
             _ => Ok(()),
@@ -254,9 +249,19 @@ impl Drop for Process {
     }
 }
 
+/// Kills a process.
+pub(crate) fn send_kill(pidfd: &OwnedFd) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: pidfd_send_signal with numbers and no siginfo; a pidfd cannot name another process than its own.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Reaps a child that is known to have ended, or to be about to.
-pub(crate) fn reap(_pid: i32, pidfd: &OwnedFd) {
-    drop(wait_pidfd(pidfd));
+pub(crate) fn reap(pidfd: &OwnedFd) -> Option<Status> {
+    wait_pidfd(pidfd).ok().map(|(status, _)| status)
 }
 
 /// waitid(2) by pidfd, with the resources that the C library's function leaves out.

@@ -11,7 +11,7 @@ use crate::isolation::Layer;
 use crate::network::Maker;
 use crate::plan::Op;
 use crate::prepare::{Prepared, Root, duplicate_above_stdio};
-use crate::process::{self, Belongings, Process};
+use crate::process::{self, Belongings, Process, Status};
 use crate::sys::{self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CloneArgs, monotonic_ns};
 use crate::timeline::{Phase, Timeline};
 use crate::veth::OuterEnd;
@@ -106,8 +106,9 @@ impl Prepared {
         }
         let fate = shared.fate();
         if fate != Fate::Executed {
-            process::reap(pid, &pidfd);
-            return Err(helped.err().map_or_else(|| self.failure(fate), SpawnError::from));
+            let filtered = matches!(process::reap(&pidfd), Some(Status::Signaled(libc::SIGSYS)));
+            let error = if filtered { SpawnError::Filtered } else { self.failure(fate) };
+            return Err(helped.err().map_or(error, SpawnError::from));
         }
         if let Some(group) = &mut group {
             group.joined();
@@ -178,8 +179,13 @@ impl Prepared {
         match fate {
             Fate::Failed { op, errno } => {
                 let source = sys::os_error(errno);
-                let step = self.ops.get(op).map(Op::to_string).unwrap_or_default();
-                SpawnError::Setup { step, source }
+                let op = self.ops.get(op);
+                let step = op.map(Op::to_string).unwrap_or_default();
+                let is_refused = source.kind() == std::io::ErrorKind::PermissionDenied;
+                match op.filter(|_| is_refused).and_then(Op::takes) {
+                    Some(takes) => SpawnError::Right { step, takes, source },
+                    None => SpawnError::Setup { step, source },
+                }
             }
             Fate::ExecFailed { errno } => {
                 let (program, source) = (self.program_name.clone(), sys::os_error(errno));

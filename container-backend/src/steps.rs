@@ -8,7 +8,7 @@ use crate::idmap;
 use crate::isolation::{Isolation, Layer};
 use crate::kernel;
 use crate::options::{Network, Options};
-use crate::plan::Op;
+use crate::plan::{OOM_SCORE, Op};
 use crate::prepare::{Root, c_string};
 use crate::program::Found;
 use crate::rootfs;
@@ -84,10 +84,7 @@ pub(crate) fn steps(
         ops.push(Op::AskLink);
     }
     if let Some(value) = options.oom_score_adj {
-        ops.push(Op::WriteFile {
-            path: c"/proc/self/oom_score_adj",
-            content: value.to_string().into_bytes(),
-        });
+        ops.push(Op::WriteFile { path: OOM_SCORE, content: value.to_string().into_bytes() });
     }
     if has(Layer::Uts) {
         let hostname = config.hostname.as_deref().unwrap_or(HOSTNAME);
