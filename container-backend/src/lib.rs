@@ -54,7 +54,7 @@
 //! - Instances are children of the calling process: one that ignores `SIGCHLD`, or waits for any child, takes their ends
 //!   away from [`Process::wait`], which then says so.
 //! - While an instance has limits, or a [`Prepared`] with limits exists, the caller has a small child process that removes
-//!   the control groups should the caller be killed.
+//!   the control groups should the caller be killed. A caller that waits for any child meets it, too.
 //!
 //! # Modules
 //!

@@ -78,7 +78,7 @@ pub(crate) fn sealed(name: &CStr, code: &[u8]) -> io::Result<OwnedFd> {
         fd = unsafe { libc::memfd_create(name, how) };
     }
     if fd < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(refused(io::Error::last_os_error()));
     }
     // SAFETY: a descriptor that the call above made and nobody else knows.
     let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -89,6 +89,16 @@ pub(crate) fn sealed(name: &CStr, code: &[u8]) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     duplicate_above_stdio(file.as_raw_fd())
+}
+
+/// Why there can be no such file, with the setting that forbids it, where it is that.
+fn refused(error: io::Error) -> io::Error {
+    let setting = std::fs::read_to_string("/proc/sys/vm/memfd_noexec").unwrap_or_default();
+    if error.kind() != io::ErrorKind::PermissionDenied || setting.trim() != "2" {
+        return error;
+    }
+    let said = "no program may be executed from memory here: vm.memfd_noexec is 2, and would have to be 1 or 0 (sysctl)";
+    io::Error::new(io::ErrorKind::PermissionDenied, said)
 }
 
 #[cfg(test)]

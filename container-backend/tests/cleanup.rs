@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio as StdStdio};
 
 use common::*;
-use container_backend::{Config, Isolation, Limits, Program, Stdio};
+use container_backend::{Config, Isolation, Limits, PrepareError, Program, Stdio};
 
 fn limits() -> Limits {
     Limits::none().memory_bytes(32 << 20).pids(32)
@@ -206,4 +206,78 @@ fn the_janitor_keeps_no_pipe_of_its_caller_open() {
     assert_eq!(reader.read(&mut [0]).expect("it can be read"), 0, "only a descriptor of ours was open");
     drop(prepared);
     assert_eq!(children_of(std::process::id()), 0, "the janitor ends with the last that needs it");
+}
+
+#[test]
+fn a_janitor_that_cannot_be_executed_is_an_error_and_leaves_nothing() {
+    if !alone("a_janitor_that_cannot_be_executed_is_an_error_and_leaves_nothing") {
+        return;
+    }
+    if act("ready").prepare().expect("the config is good").limits_unavailable().is_some() {
+        return;
+    }
+    let before = Traces::now();
+    refuse(libc::SYS_execveat);
+    for soon in [false, true] {
+        let refused = act("ready").start_soon(soon).prepare();
+        assert!(matches!(refused, Err(PrepareError::Janitor(_))), "{refused:?}");
+    }
+    assert_eq!(Traces::now(), before);
+}
+
+/// Has a system call of this whole process fail with EACCES from now on, as a host's policy might.
+fn refuse(call: libc::c_long) {
+    let statement = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let (load, equal, answer) = (0x20, 0x15, 0x06);
+    let filter = [
+        statement(load, 0, 0, 0),
+        statement(equal, 0, 1, u32::try_from(call).expect("a small number")),
+        statement(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EACCES.cast_unsigned()),
+        statement(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_ptr().cast_mut() };
+    let all_threads = libc::SECCOMP_FILTER_FLAG_TSYNC;
+    // SAFETY: numbers, and a program of four instructions that is alive.
+    let installed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, all_threads, &raw const program)
+    };
+    assert_eq!(installed, 0);
+}
+
+#[test]
+fn a_janitor_that_was_reaped_by_somebody_else_is_not_mistaken_for_who_has_its_number_now() {
+    if !alone("a_janitor_that_was_reaped_by_somebody_else_is_not_mistaken_for_who_has_its_number_now") {
+        return;
+    }
+    let mut prepared = Some(act("ready").prepare().expect("the config is good"));
+    let own = std::process::id();
+    let children = std::fs::read_dir(format!("/proc/{own}/task")).expect("/proc is there").flatten();
+    let children = children.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let Some(janitor) = children.into_iter().find_map(|list| list.trim().parse::<i32>().ok()) else { return };
+    // SAFETY: numbers only; a child that nobody has reaped.
+    unsafe {
+        libc::kill(janitor, libc::SIGKILL);
+        assert_eq!(libc::waitpid(janitor, std::ptr::null_mut(), libc::__WALL), janitor);
+    }
+    // Others start processes, too: the number is not ours to be had at once.
+    for _ in 0..1000 {
+        if std::fs::write("/proc/sys/kernel/ns_last_pid", (janitor - 1).to_string()).is_err() {
+            println!("skipped: this host does not let us choose a number");
+            return;
+        }
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
+        let is_namesake = other.id() == janitor.cast_unsigned();
+        if is_namesake {
+            drop(prepared.take());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert_eq!(other.try_wait().expect("it is ours"), None, "a stranger was killed");
+        }
+        other.kill().expect("it can be killed");
+        other.wait().expect("it can be waited for");
+        if is_namesake {
+            return;
+        }
+    }
+    println!("skipped: the number was never free");
 }

@@ -13,15 +13,17 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::cgroup::plan::name;
 use crate::cgroup::sweeper;
+use crate::futex::wait_shared;
 use crate::prepare::Strings;
+use crate::process;
 use crate::spawn::SignalsBlocked;
 use crate::stack::Stack;
-use crate::sys::{self, CloneArgs, attempt, flags};
+use crate::sys::{self, CloneArgs, attempt, call, flags};
 
 /// A running janitor; it ends when this is dropped.
 #[derive(Debug)]
@@ -32,11 +34,13 @@ pub(crate) struct Janitor {
     next: AtomicU64,
     /// Whether a group could not be removed, and is left to it.
     owes: AtomicBool,
-    pid: libc::pid_t,
+    /// Not its number: the exec has made it a child like any other, which the caller's own wait for any may reap.
+    pidfd: OwnedFd,
     /// Its life line: closing this end is what it waits for.
     pipe: Option<OwnedFd>,
-    /// By the child until it has executed.
-    _needed: (Box<Duty>, Stack),
+    /// What the child needs until it has executed.
+    duty: Box<Duty>,
+    _stack: Stack,
 }
 
 /// The janitor that is running, if any group plan of this process is in use.
@@ -84,29 +88,55 @@ impl Janitor {
         let mut argv = vec![c"cgroup-janitor".to_owned(), name(prefix.clone())];
         argv.extend(bases.iter().cloned());
         let image = sweeper::sealed()?;
-        let duty = Box::new(Duty { life_line: read.as_raw_fd(), image, argv: Strings::new(argv) });
+        let duty = Box::new(Duty {
+            life_line: read.as_raw_fd(),
+            image,
+            argv: Strings::new(argv),
+            at_it: AtomicU32::new(1),
+            errno: AtomicI32::new(0),
+        });
         let stack = Stack::new()?;
         // SAFETY: all zero is a valid clone_args.
         let mut args: CloneArgs = unsafe { std::mem::zeroed() };
-        // No exit signal: the caller's SIGCHLD handler and its waits for any child do not meet the janitor.
-        args.flags = flags(libc::CLONE_VM) as u64 | sys::CLONE_CLEAR_SIGHAND;
+        let mut pidfd: RawFd = -1;
+        let shared = libc::CLONE_VM | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID;
+        args.flags = flags(shared) as u64 | sys::CLONE_CLEAR_SIGHAND;
+        args.pidfd = ptr::from_mut(&mut pidfd) as u64;
+        args.child_tid = duty.at_it.as_ptr() as u64;
+        args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
         (args.stack, args.stack_size) = stack.range();
         let blocked = SignalsBlocked::new();
         // SAFETY: the stack is fresh; it and what the child reads are kept until the child has been reaped, by which time it has
         // executed or ended. `execute` makes system calls only.
         let pid = unsafe { sys::clone3(&args, execute, ptr::from_ref(&*duty).cast()) };
         drop(blocked);
-        let pid = pid.map_err(sys::os_error)?;
-        let pid = libc::pid_t::try_from(pid).map_err(|_too_large| sys::os_error(libc::ESRCH))?;
+        pid.map_err(sys::os_error)?;
+        // SAFETY: CLONE_PIDFD has stored a fresh descriptor, since the clone succeeded.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         Ok(Self {
             prefix,
             bases,
             next: AtomicU64::new(0),
             owes: AtomicBool::new(false),
-            pid,
+            pidfd,
             pipe: Some(write),
-            _needed: (duty, stack),
+            duty,
+            _stack: stack,
         })
+    }
+
+    /// Waits until it has executed its program, which it does beside what its caller does meanwhile; why not, if it could not.
+    pub(crate) fn executed(&self) -> io::Result<()> {
+        loop {
+            match self.duty.at_it.load(Acquire) {
+                0 => break,
+                task => wait_shared(&self.duty.at_it, task),
+            }
+        }
+        match self.duty.errno.load(Relaxed) {
+            0 => Ok(()),
+            errno => Err(sys::os_error(errno)),
+        }
     }
 }
 
@@ -115,15 +145,11 @@ impl Drop for Janitor {
         // Every group holds it, so all are gone by now: it need not look for them, unless one is owed. In a process forked from
         // the one that started it, it is not ours to end.
         if !self.owes.load(Relaxed) && self.prefix.starts_with(&prefix_of(std::process::id())) {
-            // SAFETY: kill takes numbers only. A child that has not been reaped, so the number is its own.
-            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            drop(process::send_kill(&self.pidfd));
         }
         drop(self.pipe.take());
-        // SAFETY: waitpid with no status to write. `__WALL`: a child without an exit signal is not seen otherwise. In a
-        // process forked from the one that started the janitor, this fails at once (not a child), which is right.
-        while unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) } < 0
-            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-        {}
+        // In a process forked from the one that started the janitor, this fails at once (not a child), which is right.
+        process::reap(&self.pidfd);
     }
 }
 
@@ -138,6 +164,10 @@ struct Duty {
     life_line: RawFd,
     image: OwnedFd,
     argv: Strings,
+    /// 0 when the child has executed its program or ended.
+    at_it: AtomicU32,
+    /// Why it could not execute it; 0: it could.
+    errno: AtomicI32,
 }
 
 /// Becomes the program.
@@ -161,7 +191,10 @@ unsafe extern "C" fn execute(arg: *const c_void) -> ! {
         attempt(libc::SYS_dup2, [life_line, 0, 0, 0, 0, 0]);
         attempt(libc::SYS_fcntl, [0, flags(libc::F_SETFD), 0, 0, 0, 0]);
         attempt(libc::SYS_close_range, [1, last, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0]);
-        attempt(libc::SYS_execveat, [exec[0], exec[1], exec[2], exec[3], flags(libc::AT_EMPTY_PATH), 0]);
+        let how = flags(libc::AT_EMPTY_PATH);
+        if let Err(errno) = call(libc::SYS_execveat, [exec[0], exec[1], exec[2], exec[3], how, 0]) {
+            duty.errno.store(errno, Relaxed);
+        }
     }
     sys::exit(1)
 }

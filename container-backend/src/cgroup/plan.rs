@@ -83,6 +83,7 @@ impl GroupPlan {
             }
             group.remove().map(|()| None)
         });
+        plan.janitor.executed().map_err(PrepareError::Janitor)?;
         Ok(match tried {
             Ok(tried) => Ok(Self { tried: Mutex::new(tried), ..plan }),
             Err(error) => Err(with_source(&error)),
