@@ -67,6 +67,39 @@ fn a_profile_under_which_nothing_can_start_is_an_error_and_does_not_hang() {
 }
 
 #[test]
+fn a_profile_that_kills_is_named() {
+    if !targets().contains(&"container") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("deadly.json");
+    let path = file.to_str().expect("a plain path");
+    for (call, init) in [("execve", false), ("execve", true), ("write", false), ("write", true)] {
+        let rule = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": ["{call}"], "action": "SCMP_ACT_KILL"}}]}}"#
+        );
+        fs::write(&file, rule).expect("a writable folder");
+        let mut options = vec!["--seccomp", path];
+        options.extend(init.then_some("--init"));
+        let ran = run_in("container", &options, program(), &["env"]);
+        assert_eq!(ran.expect_code(159).expect_said(&["SIGSYS", "deadly.json"]).stdout, "", "{options:?}");
+    }
+    // Before there is a program at all.
+    fs::write(&file, r#"{"defaultAction": "SCMP_ACT_KILL_PROCESS"}"#).expect("a writable folder");
+    run_in("container", &["--seccomp", path, "--init"], program(), &["env"])
+        .expect_code(125)
+        .expect_said(&["seccomp filter killed", "execve"]);
+}
+
+#[test]
+fn a_limit_above_what_a_kernel_allows_is_refused_with_the_most_that_it_does() {
+    if !targets().contains(&"container") {
+        return;
+    }
+    refused(&["--ulimit", "nofile=5:18446744073709551614"], &["nofile", "fs.nr_open", "nobody more than"]);
+}
+
+#[test]
 fn what_an_archive_says_does_not_reach_the_terminal_as_it_is() {
     if !targets().contains(&"container") {
         return;

@@ -118,3 +118,41 @@ fn an_ordinary_user_can_ask_the_doctor() {
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(json["host"]["uid"], 65534);
 }
+
+#[test]
+fn where_no_program_may_be_executed_from_memory_the_setting_is_named() {
+    let forbid = "echo 2 > /proc/sys/vm/memfd_noexec";
+    let wrapper = ["unshare", "-pf", "--mount-proc"];
+    for options in ["--init", "--pids 5"] {
+        let script = format!("{forbid} && $BENCH run --target container {options} -- $PROGRAM; exit $?");
+        let Some(ran) = under(&wrapper, &script) else { return };
+        if ran.stderr.contains("memfd_noexec: ") || ran.stderr.contains("limits cannot be set") {
+            println!("skipped: {}", ran.stderr);
+            return;
+        }
+        ran.expect_code(125).expect_said(&["vm.memfd_noexec"]);
+    }
+}
+
+#[test]
+fn what_takes_a_right_that_an_ordinary_user_lacks_is_refused_with_the_next_step() {
+    let Some(ran) = under(&NOBODY, "$BENCH run --target container -- $PROGRAM exit 5") else { return };
+    if ran.code == 125 {
+        println!("skipped: no container for an ordinary user here: {}", ran.stderr);
+        return;
+    }
+    for (options, said) in [
+        ("--oom-score-adj -1000", "ask for 0 or more"),
+        ("--ulimit core=7:4097", "hard limit of now, 4096"),
+        ("--ulimit core=unlimited", "core to unlimited:unlimited"),
+    ] {
+        // Of an oom_score_adj and a limit that are known.
+        let script = format!("ulimit -c 8; $BENCH run --target container {options} -- $PROGRAM exit 5");
+        let set = "echo 0 > /proc/self/oom_score_adj;";
+        let Some(ran) = under(&NOBODY, &format!("{set} {script}")) else { return };
+        ran.expect_code(125).expect_said(&[said, "CAP_SYS_RESOURCE", "run as root"]);
+    }
+    let lower = "ulimit -c 8; $BENCH run --target container --ulimit core=6:4096 --oom-score-adj 9 -- $PROGRAM exit 5";
+    let Some(ran) = under(&NOBODY, lower) else { return };
+    ran.expect_code(5);
+}

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use super::{
     ENVIRONMENT, End, Instance, Launch, LaunchError, Prepared, Program, SkipReason, Spent, Status, Stdio,
     Target, TargetKind,
 };
+use crate::container_options::ContainerOptions;
 use crate::echo::{Echo, Reach};
 
 /// What this host lets us do, tried once: that is a container and several cgroups.
@@ -88,8 +90,10 @@ impl Target for Container {
                 Err(LaunchError::Unsupported(format!("the limits cannot be set on this host: {reason}")))
             }
             None => {
-                let detach = launch.container.as_ref().is_some_and(|options| options.detach);
-                let prepared = Box::new(PreparedProcess { detach, once: launch.once, ..prepared });
+                let options = launch.container.as_deref();
+                let detach = options.is_some_and(|options| options.detach);
+                let profile = options.and_then(Profile::of);
+                let prepared = Box::new(PreparedProcess { detach, profile, once: launch.once, ..prepared });
                 Ok(match echo {
                     Some(echo) => echo.beside(prepared),
                     None => prepared,
@@ -157,7 +161,7 @@ fn config(launch: &Launch) -> Config {
 
 fn prepare(config: Config) -> Result<PreparedProcess, LaunchError> {
     let prepared = config.prepare().map_err(|error| LaunchError::Container(error.into()))?;
-    Ok(PreparedProcess { prepared, once: false, detach: false })
+    Ok(PreparedProcess { prepared, once: false, detach: false, profile: None })
 }
 
 struct PreparedProcess {
@@ -166,6 +170,35 @@ struct PreparedProcess {
     once: bool,
     /// Whether it is left alone when it has started.
     detach: bool,
+    /// The seccomp profile, where it is not the default.
+    profile: Option<Profile>,
+}
+
+/// A seccomp profile that somebody gave. The default kills nobody.
+#[derive(Debug, Clone)]
+struct Profile {
+    file: PathBuf,
+    /// Whether an init tells the program's end by its code.
+    init: bool,
+}
+
+impl Profile {
+    fn of(options: &ContainerOptions) -> Option<Self> {
+        let file = options.seccomp.clone().filter(|file| file.as_os_str() != "none")?;
+        Some(Self { file, init: options.init })
+    }
+
+    /// What is to be said where it has killed the program, at its exec or later.
+    fn killed(&self, status: BackendStatus) -> Option<String> {
+        let is_killed = match status {
+            BackendStatus::Signaled(signal) => signal == libc::SIGSYS,
+            BackendStatus::Exited(code) => self.init && code == BackendStatus::Signaled(libc::SIGSYS).code(),
+        };
+        let file = self.file.display();
+        is_killed.then(|| {
+            format!("SIGSYS ended it: the seccomp profile {file} kills for a system call that it or its start (execve) makes")
+        })
+    }
 }
 
 impl Prepared for PreparedProcess {
@@ -190,7 +223,7 @@ impl Prepared for PreparedProcess {
             notes.push(format!("it runs on as process {pid}"));
             return Ok(Box::new(Detached { pid, notes }));
         }
-        Ok(Box::new(ProcessInstance { process, notes, once: self.once }))
+        Ok(Box::new(ProcessInstance { process, notes, once: self.once, profile: self.profile.clone() }))
     }
 
     fn limitation(&self) -> Option<String> {
@@ -255,6 +288,7 @@ struct ProcessInstance {
     process: Process,
     notes: Vec<String>,
     once: bool,
+    profile: Option<Profile>,
 }
 
 /// For how long a single run is expected to be a short one, whose end is not to wait for our code.
@@ -300,6 +334,8 @@ impl Instance for ProcessInstance {
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<End>, LaunchError> {
         let exit = self.wait_long(timeout).map_err(|error| LaunchError::Container(error.into()))?;
+        let killed = |exit: &Exit| self.profile.as_ref()?.killed(exit.status);
+        let killed = exit.as_ref().and_then(killed);
         Ok(exit.map(|exit| End {
             status: match exit.status {
                 BackendStatus::Exited(code) => Status::Exited(code),
@@ -307,7 +343,7 @@ impl Instance for ProcessInstance {
             },
             ended_ns: None,
             gone_ns: exit.gone_ns,
-            notes: self.notes.iter().cloned().chain(exit.usage.iter().flat_map(met)).collect(),
+            notes: self.notes.iter().cloned().chain(exit.usage.iter().flat_map(met)).chain(killed).collect(),
         }))
     }
 
