@@ -278,6 +278,48 @@ fn devices_are_left_out_and_bombs_are_stopped() {
     }
 }
 
+#[test]
+fn headers_without_an_end_are_stopped_and_content_is_counted_whatever_it_is_of() {
+    if !containers_work() {
+        return;
+    }
+    let zeros = "\0".repeat(8 << 20);
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let entries = [("long", kind, zeros.as_str()), ("file", Regular, "")];
+        std::io::Write::write_all(&mut packed, &tar_of(&entries)).expect("written");
+        let packed = packed.finish().expect("written");
+        let dir = tempfile::tempdir().expect("a folder");
+        layout_of(dir.path(), std::slice::from_ref(&packed), &serde_json::json!({}));
+        for refused in [opened(&packed, Bounds::default()), Image::open(dir.path(), Bounds::default())] {
+            let Err(error @ (ImageError::Entry { .. } | ImageError::Read { .. })) = refused else {
+                panic!("{kind:?}: {refused:?}")
+            };
+            let source = std::error::Error::source(&error).expect("it has one").to_string();
+            assert!(source.contains("a header has more than"), "{kind:?}: {source}");
+        }
+    }
+    let bounds = Bounds { bytes: 1 << 20, entries: 100 };
+    for kind in [tar::EntryType::Continuous, Block, tar::EntryType::new(b'Z')] {
+        let refused = opened(&tar_of(&[("zeros", kind, &zeros)]), bounds);
+        assert!(matches!(refused, Err(ImageError::TooLarge { .. })), "{kind:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_name_of_any_length_is_said_in_short() {
+    if !containers_work() {
+        return;
+    }
+    let name = "../".repeat(100_000);
+    let refused = opened(
+        &tar_of(&[("long", tar::EntryType::GNULongName, &name), ("x", Regular, "")]),
+        Bounds::default(),
+    );
+    let Err(error @ ImageError::Escapes { .. }) = refused else { panic!("{refused:?}") };
+    assert!(error.to_string().len() < 1000, "{}", error.to_string().len());
+}
+
 fn layers() -> Vec<Vec<u8>> {
     let program = std::fs::read(actor().expect("compiled")).expect("readable");
     let mut base = tar::Builder::new(Vec::new());

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use tar::EntryType;
 
 use super::agent::{Owner, Owners};
+use super::read::{Allowance, Allowed};
 use super::{Bounds, Image, ImageError, open_in_root};
 
 /// Marks of the OCI image format for what a layer takes away.
@@ -46,37 +47,50 @@ impl<'a> Unpacker<'a> {
 
     /// Applies one layer (a plain tar).
     pub(super) fn layer(&mut self, reader: impl Read, name: &str) -> Result<(), ImageError> {
-        let mut archive = tar::Archive::new(reader);
+        let allowance = Allowance::new();
+        let mut archive = tar::Archive::new(Allowed { inner: reader, allowance: &allowance });
         let broken = |source| ImageError::Entry { entry: name.to_owned(), source };
         // What this layer made: its own whiteouts are for the layers below.
         let mut own = HashSet::new();
         for entry in archive.entries().map_err(broken)? {
             let mut entry = entry.map_err(broken)?;
-            let path = entry.path().map_err(broken)?.into_owned();
-            let shown = path.display().to_string();
-            self.count(0)?;
-            let path = plain(&path).ok_or_else(|| ImageError::Escapes { entry: shown.clone() })?;
-            let cannot = |source| ImageError::Entry { entry: shown.clone(), source };
-            let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else { continue };
-            if let Some(hidden) = last.to_str().and_then(|last| last.strip_prefix(WHITEOUT)) {
-                if last == OPAQUE {
-                    self.clear(parent, &own).map_err(cannot)?;
-                } else if !own.contains(&parent.join(hidden)) {
-                    if plain(Path::new(hidden)).is_none_or(|name| name.components().count() != 1) {
-                        return Err(ImageError::Escapes { entry: shown });
-                    }
-                    self.remove(parent, OsStr::new(hidden)).map_err(cannot)?;
-                }
-                continue;
-            }
-            if entry.header().entry_type().is_file() {
-                self.count(entry.size())?;
-            }
-            if !self.place(&mut entry, parent, last).map_err(cannot)? {
-                self.left_out.push(shown.clone());
-            }
-            own.insert(path);
+            allowance.for_content();
+            self.entry(&mut entry, &mut own, name)?;
+            io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+            allowance.for_a_header();
         }
+        Ok(())
+    }
+
+    /// Applies one entry of the layer called `layer`.
+    fn entry(
+        &mut self,
+        entry: &mut tar::Entry<'_, impl Read>,
+        own: &mut HashSet<PathBuf>,
+        layer: &str,
+    ) -> Result<(), ImageError> {
+        let path = entry.path();
+        let path = path.map_err(|source| ImageError::Entry { entry: layer.to_owned(), source })?.into_owned();
+        let shown = shown(&path);
+        self.count(entry.size())?;
+        let path = plain(&path).ok_or_else(|| ImageError::Escapes { entry: shown.clone() })?;
+        let cannot = |source| ImageError::Entry { entry: shown.clone(), source };
+        let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        if let Some(hidden) = last.to_str().and_then(|last| last.strip_prefix(WHITEOUT)) {
+            if last == OPAQUE {
+                self.clear(parent, own).map_err(cannot)?;
+            } else if !own.contains(&parent.join(hidden)) {
+                if plain(Path::new(hidden)).is_none_or(|name| name.components().count() != 1) {
+                    return Err(ImageError::Escapes { entry: shown });
+                }
+                self.remove(parent, OsStr::new(hidden)).map_err(cannot)?;
+            }
+            return Ok(());
+        }
+        if !self.place(entry, parent, last).map_err(cannot)? {
+            self.left_out.push(shown);
+        }
+        own.insert(path);
         Ok(())
     }
 
@@ -122,9 +136,10 @@ impl<'a> Unpacker<'a> {
         unlink(dir, name)
     }
 
+    /// Counts one entry with so many bytes.
     fn count(&mut self, bytes: u64) -> Result<(), ImageError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        self.entries += u64::from(bytes == 0);
+        self.entries += 1;
         if self.bytes > self.bounds.bytes || self.entries > self.bounds.entries {
             return Err(ImageError::TooLarge { limit: self.bounds.bytes, entries: self.bounds.entries });
         }
@@ -253,6 +268,17 @@ impl<'a> Unpacker<'a> {
         }
         Ok(())
     }
+}
+
+/// A name in an archive for people, who need not see all of one that has no end.
+fn shown(path: &Path) -> String {
+    const MOST: usize = 256;
+    let mut shown = path.display().to_string();
+    if let Some((end, _)) = shown.char_indices().nth(MOST) {
+        shown.truncate(end);
+        shown.push_str("...");
+    }
+    shown
 }
 
 /// A name in an archive as a path below the root; `None` if it has a `..` in it.

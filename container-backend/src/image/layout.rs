@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::agent::Owners;
 use super::layer::Unpacker;
-use super::read::{Hashed, decompressed, digest};
+use super::read::{Allowance, Allowed, Hashed, decompressed, digest};
 use super::{Bounds, Image, ImageError, text_in_root};
 use crate::options::User;
 
@@ -93,9 +93,11 @@ fn plain_file(mut file: File, bounds: Bounds) -> io::Result<File> {
 /// Where each file of a tar is.
 fn names(file: &File) -> io::Result<HashMap<PathBuf, (u64, u64)>> {
     let mut names = HashMap::new();
-    let mut archive = tar::Archive::new(file);
+    let allowance = Allowance::new();
+    let mut archive = tar::Archive::new(Allowed { inner: file, allowance: &allowance });
     for entry in archive.entries_with_seek()? {
         let entry = entry?;
+        allowance.for_a_header();
         if entry.header().entry_type().is_file() {
             let path =
                 entry.path()?.components().filter(|part| *part != std::path::Component::CurDir).collect();

@@ -1,7 +1,8 @@
 //! Readers: decompressing, counting, hashing.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
@@ -28,6 +29,55 @@ impl<R: Read> Read for Hashed<R> {
         let read = self.inner.read(buffer)?;
         self.hash.update(buffer.get(..read).unwrap_or_default());
         Ok(read)
+    }
+}
+
+/// The most that stands in an archive before an entry: its header, and what the formats put before that for long names and for
+/// attributes, which the `tar` crate reads into memory however much it is.
+const HEADER_BYTES: u64 = 1 << 20;
+
+/// How much may be read at the moment.
+pub(super) struct Allowance(Cell<u64>);
+
+impl Allowance {
+    pub(super) fn new() -> Self {
+        Self(Cell::new(HEADER_BYTES))
+    }
+
+    /// Before the next entry is looked for; all of the last one has been read.
+    pub(super) fn for_a_header(&self) {
+        self.0.set(HEADER_BYTES);
+    }
+
+    /// For the entry itself, whose size is known.
+    pub(super) fn for_content(&self) {
+        self.0.set(u64::MAX);
+    }
+}
+
+/// A reader that fails where more is read than is allowed.
+pub(super) struct Allowed<'a, R> {
+    pub(super) inner: R,
+    pub(super) allowance: &'a Allowance,
+}
+
+impl<R: Read> Read for Allowed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.allowance.0.get();
+        if left == 0 && !buffer.is_empty() {
+            let said = format!("a header has more than {HEADER_BYTES} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, said));
+        }
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.allowance.0.set(left.saturating_sub(read as u64));
+        Ok(read)
+    }
+}
+
+impl<R: Seek> Seek for Allowed<'_, R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
     }
 }
 
