@@ -4,70 +4,11 @@
 
 mod common;
 
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-
 use common::*;
 use container_backend::{
     Bounds, Config, IdMaps, Image, Isolation, Layer, Limits, Network, PrepareError, Program, Rootfs, User,
     Veth, probe,
 };
-
-/// The user and group that own nothing.
-const NOBODY: u32 = 65_534;
-
-/// Whether this process is to play the scenario as an ordinary user; if it is root, it starts one that is.
-fn as_ordinary_user(scenario: &str) -> bool {
-    as_ordinary_user_with(scenario, None)
-}
-
-/// The same with these lines for /etc/subuid and /etc/subgid, in a mount namespace of the scenario's own.
-fn as_ordinary_user_with(scenario: &str, ranges: Option<&str>) -> bool {
-    if !is_root() {
-        return containers_work() && actor().is_some();
-    }
-    let Some(actor) = actor() else { return false };
-    // Copies where an ordinary user can reach them: the checkout may lie in root's home.
-    let dir = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("changed");
-    let copy = |from: &std::path::Path, name: &str| {
-        let to = dir.path().join(name);
-        // By another process: a descriptor open for writing here could be inherited by what another test is just
-        // starting, and the copy could not be executed until that has closed it.
-        assert!(Command::new("cp").arg(from).arg(&to).status().is_ok_and(|status| status.success()));
-        std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).expect("changed");
-        to
-    };
-    let test = copy(&std::env::current_exe().expect("this test"), "test");
-    let actor = copy(actor, "actor");
-    let mut command = match ranges {
-        None => {
-            let mut command = Command::new(test);
-            command.gid(NOBODY).uid(NOBODY);
-            command
-        }
-        Some(lines) => {
-            let file = dir.path().join("ranges");
-            std::fs::write(&file, lines).expect("written");
-            let script = "mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && \
-                exec /usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
-            let mut command = Command::new("unshare");
-            command.args(["-m", "sh", "-c", script]).args([&file, &test]);
-            command
-        }
-    };
-    let done = command
-        .args(["--exact", scenario, "--nocapture"])
-        .env(ACTOR_VARIABLE, actor)
-        .current_dir("/")
-        .output()
-        .expect("this test can be started");
-    let text = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
-    print!("{text}");
-    false
-}
 
 #[test]
 fn an_ordinary_user_gets_a_user_namespace_and_is_root_inside() {

@@ -7,6 +7,8 @@ pub mod images;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -47,6 +49,74 @@ pub fn alone(scenario: &str) -> bool {
         assert!(text.contains("1 passed"), "{text}");
     }
     false
+}
+
+/// The user and group that own nothing.
+pub const NOBODY: u32 = 65_534;
+
+/// Whether this process is to play the scenario as an ordinary user; if it is root, it starts one that is.
+pub fn as_ordinary_user(scenario: &str) -> bool {
+    as_ordinary_user_with(scenario, None)
+}
+
+/// The same with these lines for /etc/subuid and /etc/subgid, in a mount namespace of the scenario's own.
+pub fn as_ordinary_user_with(scenario: &str, ranges: Option<&str>) -> bool {
+    if !is_root() {
+        return containers_work() && actor().is_some();
+    }
+    let Some(actor) = actor() else { return false };
+    // Copies where an ordinary user can reach them: the checkout may lie in root's home.
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("changed");
+    let copy = |from: &std::path::Path, name: &str| {
+        let to = dir.path().join(name);
+        // By another process: a descriptor open for writing here could be inherited by what another test is just
+        // starting, and the copy could not be executed until that has closed it.
+        assert!(Command::new("cp").arg(from).arg(&to).status().is_ok_and(|status| status.success()));
+        std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).expect("changed");
+        to
+    };
+    let test = copy(&std::env::current_exe().expect("this test"), "test");
+    let actor = copy(actor, "actor");
+    let mut command = match ranges {
+        None => {
+            let mut command = Command::new(test);
+            command.gid(NOBODY).uid(NOBODY);
+            command
+        }
+        Some(lines) => {
+            let file = dir.path().join("ranges");
+            std::fs::write(&file, lines).expect("written");
+            let script = "mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && \
+                exec /usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", script]).args([&file, &test]);
+            command
+        }
+    };
+    let done = command
+        .args(["--exact", scenario, "--nocapture"])
+        .env(ACTOR_VARIABLE, actor)
+        .current_dir("/")
+        .output()
+        .expect("this test can be started");
+    let text = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{text}{}", String::from_utf8_lossy(&done.stderr));
+    print!("{text}");
+    false
+}
+
+/// As [`alone`], and where this is root, as an ordinary user, too.
+pub fn alone_as_anyone(scenario: &str) -> bool {
+    if is_root() && part().is_none() {
+        as_ordinary_user(scenario);
+    }
+    alone(scenario)
+}
+
+/// Whether all that there was `before` is there again, and no more, at once or soon.
+pub fn nothing_is_left(before: &Traces) {
+    assert!(eventually(|| Traces::now() == *before), "{:?} of {before:?}", Traces::now());
 }
 
 /// A file that begins as a program does and cannot be executed, and the folder that it is in.
