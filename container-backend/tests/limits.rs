@@ -25,6 +25,10 @@ const MEMORY: Limits = Limits::none().memory_bytes(16 << 20);
 
 #[test]
 fn a_memory_hog_is_killed_and_the_outcome_says_why() {
+    if !alone("a_memory_hog_is_killed_and_the_outcome_says_why") {
+        return;
+    }
+    let before = Traces::now();
     for make in [native, container] {
         let Some(prepared) = limited(make(&["hog", "64"]), MEMORY) else { return };
         let ran = run_prepared(&prepared);
@@ -33,6 +37,7 @@ fn a_memory_hog_is_killed_and_the_outcome_says_why() {
         assert!(usage.oom_kills.is_none_or(|kills| kills > 0), "{usage:?}");
         assert!(usage.memory_peak_bytes.is_none_or(|peak| (8 << 20..=16 << 20).contains(&peak)), "{usage:?}");
     }
+    nothing_is_left(&before);
 }
 
 #[test]
@@ -47,6 +52,10 @@ fn a_program_within_its_memory_is_left_alone() {
 
 #[test]
 fn a_fork_bomb_ends_at_its_limit_and_all_of_it_is_gone_afterwards() {
+    if !alone("a_fork_bomb_ends_at_its_limit_and_all_of_it_is_gone_afterwards") {
+        return;
+    }
+    let before = Traces::now();
     for make in [native, container] {
         let Some(prepared) = limited(make(&["forks", "100"]), Limits::none().pids(8)) else { return };
         let (mut process, mut reader) = spawn_piped(&prepared);
@@ -59,6 +68,7 @@ fn a_fork_bomb_ends_at_its_limit_and_all_of_it_is_gone_afterwards() {
         assert!(exit.usage.expect("it was asked for").pids_refused.is_none_or(|refused| refused > 0));
         assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
     }
+    nothing_is_left(&before);
 }
 
 #[test]
