@@ -133,9 +133,14 @@ impl Janitor {
                 task => wait_shared(&self.duty.at_it, task),
             }
         }
+        self.failed().map_or(Ok(()), Err)
+    }
+
+    /// Why it could not execute its program, as far as that is known by now.
+    pub(crate) fn failed(&self) -> Option<io::Error> {
         match self.duty.errno.load(Relaxed) {
-            0 => Ok(()),
-            errno => Err(sys::os_error(errno)),
+            0 => None,
+            errno => Some(sys::os_error(errno)),
         }
     }
 }

@@ -83,7 +83,9 @@ impl GroupPlan {
             }
             group.remove().map(|()| None)
         });
-        plan.janitor.executed().map_err(PrepareError::Janitor)?;
+        if !keep {
+            plan.janitor.executed().map_err(PrepareError::Janitor)?;
+        }
         Ok(match tried {
             Ok(tried) => Ok(Self { tried: Mutex::new(tried), ..plan }),
             Err(error) => Err(with_source(&error)),
@@ -109,7 +111,14 @@ impl GroupPlan {
     /// Makes the groups of one instance.
     pub(crate) fn make(&self) -> Result<Group, CgroupError> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).take();
-        tried.map_or_else(|| Group::make(&self.bases, &self.janitor), Ok)
+        let Some(tried) = tried else { return Group::make(&self.bases, &self.janitor) };
+        // It has executed beside the rest of `prepare`, most often, and is not waited for: the whole command would.
+        let path = || tried.paths().into_iter().next().unwrap_or_default();
+        let action = "start the process that removes, should the caller be killed,";
+        match self.janitor.failed() {
+            None => Ok(tried),
+            Some(source) => Err(CgroupError { action, path: path(), source }),
+        }
     }
 }
 
