@@ -95,8 +95,8 @@ pub enum Problem {
     /// The value is not a number.
     #[error("the value {0:?} is no number")]
     Number(String),
-    /// The value is NaN, infinite or negative: no quantity here can be.
-    #[error("the value {0} cannot be: values are finite and not negative")]
+    /// The value is NaN, infinite, negative or huge: no quantity here can be.
+    #[error("the value {0} cannot be: values are finite, not negative and below 2^53")]
     Range(String),
     /// No value where the status promises one.
     #[error("no value, though the status is {0}")]
