@@ -62,8 +62,13 @@ pub enum Refusal {
     },
     /// The host has too little, or too little was given.
     #[error(
-        "density needs a budget of at least {} MiB, and {available_mib} MiB are available, of which {most_mib} may be used; free memory first",
-        LEAST_BUDGET >> 20
+        "density needs a budget of at least {} MiB, and {available_mib} MiB are available, of which {most_mib} may be used; {}",
+        LEAST_BUDGET >> 20,
+        if *most_mib < LEAST_BUDGET >> 20 {
+            "free memory first".to_owned()
+        } else {
+            format!("give --density-budget {} or more", LEAST_BUDGET >> 20)
+        }
     )]
     Memory {
         /// What is available.
@@ -357,7 +362,8 @@ mod tests {
     fn a_host_without_the_memory_is_refused() {
         let refusal = Limits::within(64, None, 200 << 20).expect_err("it is all reserve");
         assert!(refusal.to_string().contains("free memory first"), "{refusal}");
-        assert!(Limits::within(64, Some(63), 8 * GIB).is_err());
+        let refusal = Limits::within(64, Some(63), 8 * GIB).expect_err("too little was given");
+        assert!(refusal.to_string().ends_with("give --density-budget 64 or more"), "{refusal}");
     }
 
     #[test]
