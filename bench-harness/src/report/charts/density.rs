@@ -14,6 +14,8 @@ const LEFT: f64 = 104.0;
 const PLOT: f64 = 340.0;
 /// Marks of one target beside those of another, so that both can be seen where they lie together.
 const ASIDE: f64 = 5.0;
+/// From the numbers of the axis to the axis: the marks at no instance lie between.
+const NUMBERS: f64 = 17.0;
 
 /// What the host's memory grew by since none ran, at each number of instances: a value a round.
 type Curve = BTreeMap<u32, Vec<f64>>;
@@ -58,7 +60,7 @@ pub fn draw(samples: &[Sample], workload: &str) -> Option<Picture> {
     let height = |value: f64| bottom - up.at(value);
     for tick in up.ticks("bytes", 56.0) {
         picture.line(&[(LEFT, height(tick.value)), (pixels.1, height(tick.value))], GRID, 1.0);
-        picture.text((LEFT - 8.0, height(tick.value)), &tick.label, SMALL, FAINT_INK, Align::Right);
+        picture.text((LEFT - NUMBERS, height(tick.value)), &tick.label, SMALL, FAINT_INK, Align::Right);
     }
     for (place, (target, points)) in points.iter().enumerate() {
         let own = look(target, targets.iter().copied());

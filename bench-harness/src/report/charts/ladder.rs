@@ -1,9 +1,9 @@
-//! The ladder: how far each rung's start reaches, and what each layer costs in four respects.
+//! The ladder: how far each rung's start reaches, and what each layer costs in several respects.
 
 use super::axis::Axis;
 use super::frame::{self, BODY, FOOT, HEAD, Legend, MARGIN, SMALL, width};
 use super::palette::{BAND, FAINT_INK, GRID, INK, Look, look};
-use super::picture::{Align, Picture, tidy};
+use super::picture::{Align, Picture, text_width, tidy};
 use crate::record::{BASELINE, LADDER, metric};
 use crate::report::distinct;
 use crate::report::ladder::{reach, short};
@@ -19,14 +19,18 @@ const BAR: f64 = 16.0;
 /// Free space between two panels.
 const BETWEEN: f64 = 26.0;
 /// Panels of the costs: what each shows.
-const PANELS: [(&str, &str); 4] = [
+const PANELS: [(&str, &str); 5] = [
     (metric::READY, "start"),
+    (metric::TEARDOWN, "teardown"),
     (metric::DEFERRED, "CPU afterwards"),
     (metric::KERNEL, "kernel memory"),
     (metric::TIME_PER_OP, "a system call"),
 ];
-/// Steps of the axis of a panel, at least so far apart.
-const TICK_DISTANCE: f64 = 46.0;
+/// Steps of the axis of a panel, at least so far apart: those with room for their name are drawn.
+const TICK_DISTANCE: f64 = 16.0;
+/// An axis reaches at most so many times as far as the largest median, however far the intervals do: a disturbed host must not
+/// press all rows together.
+const REACH: f64 = 4.0;
 
 /// The kind of target that a rung belongs to, which gives it its look.
 fn kind_of(rung: &str) -> &str {
@@ -54,8 +58,10 @@ pub fn climb(rows: &[SummaryRow]) -> Option<Picture> {
         "Bars: median from start to first byte, 95 % interval. Open ends: until nothing is left. + adds to the rung above.",
     );
     // To fill in a machine's memory takes as long as its size says; it must not press all others together.
-    let usual = ready.iter().chain(&exit).filter(|row| !fills_memory(&row.target));
-    let longest = usual.filter_map(|row| row.ci95.map(|found| found.high).or(row.median)).fold(1.0, f64::max);
+    let usual = || ready.iter().chain(&exit).filter(|row| !fills_memory(&row.target));
+    let longest = usual().filter_map(|row| row.median).fold(1.0, f64::max);
+    let ends = usual().filter_map(|row| row.ci95).map(|found| found.high.min(REACH * longest));
+    let longest = ends.fold(longest, f64::max);
     let axis = Axis::linear(0.0, longest, (LEFT, width() - MARGIN - RIGHT));
     frame::axis(&mut picture, &axis, "ns", (top - 4.0, bottom), "time since start");
     for (place, row) in ready.iter().enumerate() {
@@ -146,15 +152,28 @@ fn panel(
     // By the figures and the intervals of most: one wild interval must not press all others together.
     let mut ends: Vec<f64> = shown().filter_map(|row| row.ci95.map(reach)).collect();
     ends.sort_by(f64::total_cmp);
-    let usual = ends.get(ends.len() * 3 / 4).copied().unwrap_or(0.0);
     let medians = || shown().filter_map(|row| row.median);
+    let largest = medians().map(f64::abs).fold(0.0, f64::max);
+    let usual = ends.get(ends.len() * 3 / 4).copied().unwrap_or(0.0);
+    let usual = if largest > 0.0 { usual.min(REACH * largest) } else { usual };
     let high = medians().fold(usual, f64::max) * 1.08;
     let low = medians().fold(-usual.min(high * 0.5), f64::min) * 1.08;
     let axis = Axis::linear(low.min(0.0), high.max(low.abs() * 0.1).max(1.0), pixels);
-    for tick in axis.ticks(unit, TICK_DISTANCE) {
+    // The title says what is one: `ns` will do for `ns/op`.
+    let mut ticks = axis.ticks(unit.trim_end_matches("/op"), TICK_DISTANCE);
+    // Nought is named first, the others where they find room beside it and keep clear of the next panel.
+    ticks.sort_by(|one, other| one.value.abs().total_cmp(&other.value.abs()));
+    let mut named: Vec<(f64, f64)> = Vec::new();
+    for tick in ticks {
         let x = axis.at(tick.value);
-        picture.line(&[(x, top), (x, bottom)], GRID, 1.0);
-        picture.text((x, bottom + 13.0), &tick.label, SMALL, FAINT_INK, Align::Middle);
+        let half = text_width(&tick.label, SMALL) / 2.0;
+        let own = x - half > pixels.0 - BETWEEN / 2.0 && x + half < pixels.1 + BETWEEN / 2.0;
+        let free = named.iter().all(|(other, other_half)| (x - other).abs() > half + other_half + 4.0);
+        if tick.value == 0.0 || (own && free) {
+            picture.line(&[(x, top), (x, bottom)], GRID, 1.0);
+            picture.text((x, bottom + 13.0), &tick.label, SMALL, FAINT_INK, Align::Middle);
+            named.push((x, half));
+        }
     }
     picture.line(&[(axis.at(0.0), top), (axis.at(0.0), bottom)], INK, 1.5);
     picture.text(((pixels.0 + pixels.1) / 2.0, top - 12.0), title, BODY, INK, Align::Middle);

@@ -52,7 +52,7 @@ pub fn draw(rows: &[SummaryRow]) -> Option<Picture> {
     let mut picture = frame::begin(
         whole,
         "Neighbours: slow-down beside an aggressor in the same kind of target",
-        "How many times as long the same work takes as alone. The darker, the slower; 1 is undisturbed.",
+        "How many times as long the same work takes as alone. The darker, the slower; ?: the 95 % interval holds 1.",
     );
     let mut y = HEAD;
     for panel in &panels {
@@ -88,7 +88,10 @@ fn draw_panel(picture: &mut Picture, top: f64, panel: &Panel<'_>) {
                 Some(step) => (COLORS[step], if step >= DARK { PAGE } else { INK }),
                 None => (BAND, FAINT_INK),
             };
-            let text = one.map_or_else(|| "-".to_owned(), |row| table::figure(row, row.median, None));
+            let mut text = one.map_or_else(|| "-".to_owned(), |row| table::figure(row, row.median, None));
+            if one.and_then(|row| row.ci95).is_some_and(|interval| interval.holds(1.0)) {
+                text.push_str(" ?");
+            }
             picture.rectangle((x + RIM, y + RIM), (x + across - RIM, y + CELL - RIM), color);
             let at = (x + across / 2.0, y + CELL / 2.0);
             picture.text(at, &tidy(&text, room(across, BODY)), BODY, ink, Align::Middle);
@@ -132,6 +135,7 @@ fn legend(picture: &mut Picture, top: f64) {
 mod tests {
     use super::*;
     use crate::record::{NEIGHBOURS, metric};
+    use crate::stats::Interval;
     use crate::summary::Verdict;
 
     #[test]
@@ -154,11 +158,16 @@ mod tests {
         };
         assert_eq!(draw(&[]), None);
         assert_eq!(draw(&[one("native", "cpu", None)]), None);
-        let picture =
-            draw(&[one("native", "cpu", Some(1.5)), one("microvm", "fork", None)]).expect("one figure");
+        let unsure = SummaryRow {
+            ci95: Some(Interval { low: 0.9, high: 30.0 }),
+            ..one("container", "cpu", Some(5.6))
+        };
+        let rows = [one("native", "cpu", Some(1.5)), unsure, one("microvm", "fork", None)];
+        let picture = draw(&rows).expect("two figures");
         let svg = picture.svg().expect("a small picture");
-        for text in ["1.50", "skipped", "native", "microvm", "cpu", "fork", "sqlite: median"] {
+        for text in ["1.50", "5.60 ?", "skipped", "native", "microvm", "cpu", "fork", "sqlite: median"] {
             assert!(svg.contains(text), "{text}");
         }
+        assert!(!svg.contains("1.50 ?"), "there is no interval that holds 1");
     }
 }

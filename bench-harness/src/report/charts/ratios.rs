@@ -136,15 +136,18 @@ fn axis_of(rows: &[&SummaryRow]) -> Axis {
 fn draw_point(picture: &mut Picture, row: &SummaryRow, axis: &Axis, near: bool, y: f64, targets: &[&str]) {
     let own = look(&row.target, targets.iter().copied());
     let Some(ratio) = row.ratio else { return };
-    let x = axis.at(ratio);
-    let way = if ratio > 1.0 { 1.0 } else { -1.0 };
     if near && !(1.0 / NEAR..=NEAR).contains(&ratio) {
+        let (way, x) = if ratio > 1.0 { (1.0, axis.at(f64::MAX)) } else { (-1.0, axis.at(0.0)) };
+        // As much of it as is on the axis: a ratio far off may still be none.
+        if let Some(interval) = row.ratio_ci95 {
+            frame::interval(picture, axis, interval, y, 1.5);
+        }
         picture.line(&[(x - way * 22.0, y), (x, y)], own.color, 2.0);
         picture.line(&[(x - way * 6.0, y - 5.0), (x, y), (x - way * 6.0, y + 5.0)], own.color, 2.0);
         picture.mark((x - way * 24.0, y), own.marker, own.color, 5.0);
         return;
     }
-    picture.mark((x, y), own.marker, own.color, 6.5);
+    picture.mark((axis.at(ratio), y), own.marker, own.color, 6.5);
     // Over the mark, since a good interval is narrower than that.
     if let Some(interval) = row.ratio_ci95 {
         frame::interval(picture, axis, interval, y, 1.5);

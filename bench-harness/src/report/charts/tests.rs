@@ -267,3 +267,126 @@ fn density_has_a_chart_of_the_hosts_memory_even_where_it_falls() {
     samples.truncate(1);
     assert!(charts_of(&samples).is_empty(), "one point is no curve");
 }
+
+fn shapes_of<'a>(charts: &'a [Chart], name: &str) -> &'a [Shape] {
+    &charts.iter().find(|chart| chart.name == name).expect("a chart").picture.shapes
+}
+
+fn has_text(shapes: &[Shape], text: &str) -> bool {
+    shapes.iter().any(|shape| matches!(shape, Shape::Text { text: found, .. } if found.contains(text)))
+}
+
+#[test]
+fn a_few_wild_launches_do_not_press_the_ladder_together() {
+    let mut samples = Vec::new();
+    for block in 0..8 {
+        for (place, rung) in (0..).zip(crate::target::rung::names()) {
+            // Two of eight: the median stays, and the interval, which is as wide as all launches, does not.
+            let wild = if place % 2 == 0 && block > 5 { 3e9 } else { 0.0 };
+            let value = 1e6 + 1e4 * f64::from(place) + wild;
+            samples.push(sample("ladder", "noop", rung, "ready_ns", block, value));
+            samples.push(sample("ladder", "noop", rung, "exit_ns", block, value * 1.2));
+        }
+    }
+    let charts = charts_of(&samples);
+    for name in ["ladder", "ladder-costs"] {
+        let shapes = shapes_of(&charts, name);
+        assert!(has_text(shapes, " ms") || has_text(shapes, " us"), "{name}");
+        let pressed = [" s", " min"].iter().any(|unit| {
+            shapes.iter().any(|shape| {
+                matches!(shape, Shape::Text { text, .. } if text.ends_with(unit) && text.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
+            })
+        });
+        assert!(!pressed, "{name} has an axis of seconds");
+    }
+}
+
+#[test]
+fn a_layers_costs_have_a_panel_for_its_teardown_and_scales_that_can_be_read() {
+    for scale in [1e4, 1.5e4, 2e4, 2.7e4, 3.5e4, 5e4, 7e4] {
+        let mut samples = Vec::new();
+        for block in 0..8 {
+            for (place, rung) in (0..).zip(crate::target::rung::names()) {
+                for name in ["ready_ns", "teardown_ns", "deferred_cpu_ns"] {
+                    let value = scale * f64::from(40 + place * 7 % 11) + 1e3 * f64::from(block);
+                    samples.push(sample("ladder", "noop", rung, name, block, value));
+                }
+                // The two panels that are left, for their room.
+                let value = f64::from(place * 7 % 11) + f64::from(block);
+                samples.push(sample("ladder", "noop", rung, metric::KERNEL, block, value));
+                samples.push(sample("ladder", "syscall", rung, metric::TIME_PER_OP, block, value));
+            }
+        }
+        let charts = charts_of(&samples);
+        let shapes = shapes_of(&charts, "ladder-costs");
+        let texts = |ends: &str| {
+            let fits = |shape: &&Shape| matches!(shape, Shape::Text { text, .. } if text.ends_with(ends));
+            shapes.iter().filter(fits).count()
+        };
+        assert_eq!(texts("teardown"), 1);
+        assert!(texts(" us") + texts(" ms") >= 6, "{scale}: 0 alone is no scale");
+    }
+}
+
+#[test]
+fn a_ratio_beyond_the_axis_keeps_its_interval() {
+    let mut samples = Vec::new();
+    for block in 0..8_u32 {
+        let slow = if block % 2 == 0 { 0.8 } else { 9.0 };
+        for workload in ["near", "near-too", "far"] {
+            let value = if workload == "far" { slow } else { 1.0 };
+            samples.push(sample("overhead", workload, "native", "time_per_op_ns", block, 1.0));
+            samples.push(sample("overhead", workload, "container", "time_per_op_ns", block, value));
+        }
+    }
+    let charts = charts_of(&samples);
+    let shapes = shapes_of(&charts, "overhead");
+    assert!(has_text(shapes, "[0.800, 9.00]"), "the interval of the test is as meant: {shapes:?}");
+    // The line from within the axis to its end, at which the arrow is: it crosses the line at 1.
+    let one = shapes.iter().find_map(|shape| match shape {
+        Shape::Text { text, at, .. } if text == "1.0" => Some(at.0),
+        _ => None,
+    });
+    let one = one.expect("1 is named at the axis");
+    let crosses = shapes.iter().any(|shape| match shape {
+        Shape::Line { points, width, .. } => {
+            *width == 1.5
+                && points.len() == 2
+                && points[0].1 == points[1].1
+                && points[0].0 < one
+                && points[1].0 > one
+        }
+        _ => false,
+    });
+    assert!(crosses, "no interval over 1: {shapes:?}");
+}
+
+#[test]
+fn marks_at_no_instance_keep_clear_of_the_numbers_of_the_axis() {
+    let mut samples = Vec::new();
+    for target in ["native", "container", "microvm"] {
+        for block in 0..7 {
+            for number in [0, 1, 2] {
+                let point =
+                    sample("density", "noop", target, "host_used_bytes", block, 1e6 * f64::from(number));
+                samples.push(Sample { iteration: number, ..point });
+            }
+        }
+    }
+    let charts = charts_of(&samples);
+    let shapes = shapes_of(&charts, "density");
+    let numbers = shapes.iter().filter_map(|shape| match shape {
+        Shape::Text { text, align: Align::Right, .. } if text.ends_with("iB") => {
+            extent(shape).map(|box_of| box_of.1)
+        }
+        _ => None,
+    });
+    let numbers_end = numbers.fold(0.0, f64::max);
+    let legend_end = 100.0;
+    let marks = shapes.iter().filter_map(|shape| match shape {
+        Shape::Mark { at, radius, .. } if at.1 > legend_end + 30.0 => Some(at.0 - radius),
+        _ => None,
+    });
+    let first = marks.fold(f64::INFINITY, f64::min);
+    assert!(first > numbers_end + 2.0, "marks from {first}, numbers to {numbers_end}");
+}
