@@ -193,7 +193,8 @@ fn density((workload, rows): (&str, Vec<&SummaryRow>)) -> Vec<Table> {
         let line = |target: &&str| {
             let cell = |(_, name): &&(&str, &str)| match find(&rows, target, name) {
                 Some(row) if with_interval.contains(name) => median_and_interval(row),
-                Some(row) => median(row),
+                // Counted by the head of the column; the word in each cell would take the room of the intervals.
+                Some(row) => median(row).trim_end_matches(" instances").to_owned(),
                 None => ABSENT.into(),
             };
             std::iter::once((*target).to_owned()).chain(shown.iter().map(cell)).collect()
@@ -209,7 +210,7 @@ fn density((workload, rows): (&str, Vec<&SummaryRow>)) -> Vec<Table> {
     let slopes = table(
         format!("Each idle instance ({workload}), as a slope over many"),
         &[
-            ("started", metric::REACHED),
+            ("instances", metric::REACHED),
             ("host [95 %]", metric::MARGINAL),
             ("kernel", metric::KERNEL),
             ("slab", metric::SLAB),

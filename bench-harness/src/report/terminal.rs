@@ -1,6 +1,8 @@
 //! The tables at the end of a run, for a terminal.
 
-use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
+use std::collections::{BTreeMap, BTreeSet};
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, TableComponent, Width};
 
 use super::finding;
 use super::table::{Table, main_tables};
@@ -51,9 +53,15 @@ fn remarks(info: &RunInfo, rows: &[SummaryRow]) -> Vec<String> {
     // A workload that one target cannot serve; whole targets are named above.
     let skipped = rows.iter().filter(|row| row.verdict == Some(Verdict::Skipped));
     let single = skipped.filter(|row| !info.names_skip(&row.target, row.reason.as_deref()));
+    // One line a reason: aggressors that cannot be limited have the same one, and a long one.
+    let mut reasons: BTreeMap<[&str; 3], BTreeSet<&str>> = BTreeMap::new();
     for row in single {
         let reason = row.reason.as_deref().unwrap_or("no reason was given");
-        lines.push(format!("Skipped {}/{} in {}: {reason}", row.experiment, row.workload, row.target));
+        reasons.entry([&row.experiment, &row.target, reason]).or_default().insert(&row.workload);
+    }
+    for ([experiment, target, reason], workloads) in reasons {
+        let workloads = workloads.into_iter().collect::<Vec<_>>().join(", ");
+        lines.push(format!("Skipped {experiment}/{workloads} in {target}: {reason}"));
     }
     let mut seen = Vec::new();
     lines.retain(|line| {
@@ -77,6 +85,14 @@ pub(crate) fn lay_out(table: &Table, width: usize) -> String {
         column.set_padding((0, 1));
         if column.index >= table.names {
             column.set_cell_alignment(CellAlignment::Right);
+        } else {
+            // Names break at spaces at most, as long as they leave the figures their half.
+            let cells =
+                table.rows.iter().filter_map(|row| row.get(column.index)).chain(table.head.get(column.index));
+            let words = cells.flat_map(|cell| cell.split_whitespace()).map(|word| word.chars().count());
+            let longest = (words.max().unwrap_or(0) + 1).min(width / 2 / table.names);
+            let longest = Width::Fixed(u16::try_from(longest).unwrap_or(u16::MAX));
+            column.set_constraint(ColumnConstraint::LowerBoundary(longest));
         }
     }
     laid.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
@@ -103,12 +119,55 @@ pub(crate) fn wrap(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{DENSITY, metric};
 
     #[test]
     fn lines_are_broken_at_spaces() {
         assert_eq!(wrap("one two three", 7), "one two\nthree");
         assert_eq!(wrap("extraordinary a b", 5), "extraordinary\na b");
         assert_eq!(wrap("", 5), "");
+    }
+
+    #[test]
+    fn names_stay_whole_where_a_table_must_be_narrowed() {
+        let wide = "some words that can be broken".to_owned();
+        let table = Table {
+            title: String::new(),
+            head: vec!["target".into(), wide.clone(), wide.clone()],
+            names: 1,
+            rows: vec![vec!["microvm-linux".into(), wide.clone(), wide]],
+        };
+        let text = lay_out(&table, 36);
+        assert!(text.contains("microvm-linux "), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 36), "{text}");
+    }
+
+    #[test]
+    fn instances_are_counted_without_the_word_in_each_cell() {
+        let row = SummaryRow {
+            experiment: DENSITY.into(),
+            metric: metric::REACHED.into(),
+            target: "native".into(),
+            unit: "instances".into(),
+            median: Some(12.0),
+            ..SummaryRow::default()
+        };
+        let tables = main_tables(&[row]);
+        assert_eq!((&tables[0].head[1], &tables[0].rows[0][1]), (&"instances".to_owned(), &"12".to_owned()));
+    }
+
+    #[test]
+    fn a_reason_for_many_workloads_is_told_once() {
+        let row = |workload: &str| SummaryRow {
+            experiment: "neighbours".into(),
+            workload: workload.into(),
+            target: "container".into(),
+            verdict: Some(Verdict::Skipped),
+            reason: Some("refused".into()),
+            ..SummaryRow::default()
+        };
+        let lines = remarks(&RunInfo::default(), &[row("one"), row("other"), row("one")]);
+        assert_eq!(lines, ["Skipped neighbours/one, other in container: refused"]);
     }
 
     #[test]
