@@ -204,6 +204,13 @@ fn compare_judges_against_a_baseline_of_its_own() {
     let ran = bench([&options[..], &[new.to_str().expect("plain")], &judged].concat());
     // Which of the two it is depends on who else is on this host; a timing is no pass mark.
     assert!([0, 5].contains(&ran.code) && ran.stdout.contains("Gate: "), "{ran:?}");
+    let pinned = folder.path("pinned");
+    let ran = bench([&options[..], &[pinned.to_str().expect("plain"), "--pin"], &judged].concat());
+    if ran.stdout.contains("--pin") {
+        return eprintln!("skipped: the CPUs of this host cannot be divided");
+    }
+    ran.expect_code(3).expect_said(&["refused to compare", "--pin"]);
+    assert!(!pinned.exists(), "refused before it was measured");
 }
 
 #[test]

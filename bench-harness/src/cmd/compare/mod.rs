@@ -42,6 +42,13 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
     }
     let selection = Selection::of(args)?;
     let mut info = describe(args, &selection);
+    let pinning = args
+        .pin
+        .then(Pinning::install)
+        .and_then(|found| found.map_err(|reason| info.warnings.push(Warning::NotPinned { reason })).ok());
+    if let Some(design) = &mut info.design {
+        design.pinned = pinning.as_ref().map(|pinning| pinning.placement.clone());
+    }
     let dir = args.out.clone().unwrap_or_else(|| default_dir(&info));
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     if let Some(baseline) = &baseline {
@@ -50,13 +57,6 @@ pub fn compare(args: &CompareArgs) -> Result<u8, HarnessError> {
     let recording = Recording::create(&dir, &info)?;
     let mut keeper = Keeper::new(recording);
     let interrupts = Interrupts::install().map_err(HarnessError::Signals)?;
-    let pinning = args
-        .pin
-        .then(Pinning::install)
-        .and_then(|found| found.map_err(|reason| info.warnings.push(Warning::NotPinned { reason })).ok());
-    if let Some(design) = &mut info.design {
-        design.pinned = pinning.as_ref().map(|pinning| pinning.placement.clone());
-    }
     let mut observer = Observer::new(Some(interrupts), args.timeout)?.pinned(pinning.clone());
     let mut progress = Progress::new();
     progress.line(&format!("recording to {}", dir.display()));
