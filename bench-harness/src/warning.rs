@@ -251,6 +251,32 @@ impl fmt::Display for Warning {
     }
 }
 
+/// As many as tell something of their own: where clocks disagree for several workloads of a target, one warning tells of all.
+pub fn condensed<'a>(warnings: impl IntoIterator<Item = &'a Warning>) -> Vec<Warning> {
+    let mut told: Vec<(Warning, usize)> = Vec::new();
+    for warning in warnings {
+        let Warning::ClocksDisagree { target, samples, worst, .. } = warning else {
+            told.push((warning.clone(), 1));
+            continue;
+        };
+        let of_target = told.iter_mut().find_map(|(told, workloads)| match told {
+            Warning::ClocksDisagree { target: other, workload, samples, worst } if other == target => {
+                Some((workload, samples, worst, workloads))
+            }
+            _ => None,
+        });
+        let Some((of, so_far, worst_yet, workloads)) = of_target else {
+            told.push((warning.clone(), 1));
+            continue;
+        };
+        *workloads += 1;
+        *of = plural(*workloads, "workload", "workloads");
+        *so_far = so_far.saturating_add(*samples);
+        *worst_yet = worst_yet.max(*worst);
+    }
+    told.into_iter().map(|(warning, _)| warning).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +290,35 @@ mod tests {
         assert_eq!(
             load.to_string(),
             "the load was 3.50 on 2 CPUs before the run began; stop other work and run again"
+        );
+    }
+
+    #[test]
+    fn clocks_that_disagree_in_several_workloads_of_a_target_are_one_warning() {
+        let clocks = |target: &str, workload: &str, samples, worst| Warning::ClocksDisagree {
+            target: target.into(),
+            workload: workload.into(),
+            samples,
+            worst,
+        };
+        let all = [
+            clocks("native", "alloc", 2, 0.1),
+            Warning::FixedLayout,
+            clocks("native", "sha256", 3, 0.4),
+            clocks("microvm", "alloc", 1, 0.2),
+            clocks("native", "syscall", 1, 0.3),
+        ];
+        let told = condensed(&all);
+        let expected = [
+            clocks("native", "3 workloads", 6, 0.4),
+            Warning::FixedLayout,
+            clocks("microvm", "alloc", 1, 0.2),
+        ];
+        assert_eq!(told, expected);
+        let text = told[0].to_string();
+        assert!(
+            text.starts_with("the inner and the outer clock differ in 6 samples of 3 workloads in native"),
+            "{text}"
         );
     }
 

@@ -9,6 +9,7 @@ use crate::record::{DENSITY, HARNESS, Host, LADDER, NEIGHBOURS, RunInfo, Sample,
 use crate::stats::{MIN_FOR_INTERVAL, outliers};
 use crate::summary::{SAME_WITHIN, SummaryRow, Verdict, launches_by_target};
 use crate::units::{Bytes, format_percent, format_value, plural, significant};
+use crate::warning::condensed;
 
 /// The whole report.
 pub fn report(info: &RunInfo, rows: &[SummaryRow], samples: &[Sample], charts: &[Chart]) -> String {
@@ -174,7 +175,9 @@ fn trust(info: &RunInfo, rows: &[SummaryRow], samples: &[Sample]) -> String {
     let mut lines = Vec::new();
     let checked = crate::checks::of(samples);
     lines.extend(
-        info.warnings.iter().chain(&checked).map(|warning| format!("- {}", escape(&warning.to_string()))),
+        condensed(info.warnings.iter().chain(&checked))
+            .iter()
+            .map(|warning| format!("- {}", escape(&warning.to_string()))),
     );
     lines.extend(info.notes.iter().map(|note| format!("- {}: {}", escape(&note.target), escape(&note.note))));
     if lines.is_empty() {
