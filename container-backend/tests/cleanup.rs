@@ -157,6 +157,38 @@ fn a_caller_killed_by_sigkill_leaves_no_process_and_no_group() {
 }
 
 #[test]
+fn a_process_that_the_caller_has_forked_does_not_keep_its_groups() {
+    let scenario = "a_process_that_the_caller_has_forked_does_not_keep_its_groups";
+    if part().as_deref() == Some("caller") {
+        let prepared = act("sleep").prepare().expect("the config is good");
+        let running = spawn_until_ready(&prepared);
+        // SAFETY: the child makes one call, which ends only with it.
+        let forked = unsafe { libc::fork() };
+        if forked == 0 {
+            // SAFETY: takes nothing.
+            unsafe { libc::pause() };
+        }
+        println!("holding {} {forked}", running.0.pid());
+        loop {
+            std::thread::park();
+        }
+    }
+    if !containers_work() || actor().is_none() {
+        return;
+    }
+    let (mut child, pids) = caller(scenario);
+    let groups = groups_of(child.id());
+    child.kill().expect("it can be killed");
+    child.wait().expect("it can be waited for");
+    let gone = eventually(|| groups.iter().all(|group| !group.exists()));
+    let &[_, forked] = &pids[..] else { panic!("{pids:?}") };
+    assert!(runs(forked), "else this says nothing");
+    // SAFETY: takes numbers; the process is there as of the line above.
+    unsafe { libc::kill(forked, libc::SIGKILL) };
+    assert!(gone, "groups are left: {groups:?}");
+}
+
+#[test]
 fn a_caller_killed_while_it_starts_containers_leaves_no_process_and_no_group() {
     let scenario = "a_caller_killed_while_it_starts_containers_leaves_no_process_and_no_group";
     if part().as_deref() == Some("caller") {

@@ -1,9 +1,9 @@
 //! The process that removes the control groups of a caller that was killed.
 //!
 //! Processes die with their caller (`PR_SET_PDEATHSIG`), directories do not. So a process that makes control groups has
-//! one small process beside it, which holds nothing but the read end of a pipe whose write end only the caller holds, and
-//! sleeps in read(2). When the caller ends, in whatever way, the read returns; the janitor removes the groups whose names
-//! begin with the caller's prefix, and ends. It is a program of one page ([`sweeper`]): a fork would cost the caller a copy of its page
+//! one small process beside it, which holds nothing but a pidfd of the caller and an event, and sleeps in poll(2). When the caller
+//! ends, in whatever way, or sends the event, the janitor removes the groups whose names begin with the caller's prefix, and ends.
+//! (Not a pipe whose other end the caller holds: a process that the caller forks would hold it, too.) It is a program of one page ([`sweeper`]): a fork would cost the caller a copy of its page
 //! tables and a fault for every page written to afterwards, and a process that went on sharing its memory would be killed with it by the
 //! kernel's OOM killer.
 
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::cgroup::plan::name;
 use crate::cgroup::sweeper;
 use crate::futex::wait_shared;
-use crate::prepare::Strings;
+use crate::prepare::{Strings, duplicate_above_stdio, open_caller};
 use crate::process;
 use crate::spawn::SignalsBlocked;
 use crate::stack::Stack;
@@ -36,8 +36,6 @@ pub(crate) struct Janitor {
     owes: AtomicBool,
     /// Not its number: the exec has made it a child like any other, which the caller's own wait for any may reap.
     pidfd: OwnedFd,
-    /// Its life line: closing this end is what it waits for.
-    pipe: Option<OwnedFd>,
     /// What the child needs until it has executed.
     duty: Box<Duty>,
     _stack: Stack,
@@ -78,18 +76,16 @@ impl Janitor {
     }
 
     fn start(prefix: String, bases: Vec<CString>) -> io::Result<Self> {
-        let mut ends = [-1; 2];
-        // SAFETY: pipe2 writes two descriptors to an array of two.
-        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: two fresh descriptors that nobody else knows.
-        let [read, write] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        // SAFETY: a call that takes numbers only and makes a descriptor.
+        let event =
+            unsafe { sys::owned(call(libc::SYS_eventfd2, [0, flags(libc::EFD_CLOEXEC), 0, 0, 0, 0])) }?;
+        let (event, caller) = (duplicate_above_stdio(event.as_raw_fd())?, open_caller()?);
         let mut argv = vec![c"cgroup-janitor".to_owned(), name(prefix.clone())];
         argv.extend(bases.iter().cloned());
         let image = sweeper::sealed()?;
         let duty = Box::new(Duty {
-            life_line: read.as_raw_fd(),
+            event,
+            caller,
             image,
             argv: Strings::new(argv),
             at_it: AtomicU32::new(1),
@@ -119,7 +115,6 @@ impl Janitor {
             next: AtomicU64::new(0),
             owes: AtomicBool::new(false),
             pidfd,
-            pipe: Some(write),
             duty,
             _stack: stack,
         })
@@ -147,12 +142,18 @@ impl Janitor {
 
 impl Drop for Janitor {
     fn drop(&mut self) {
-        // Every group holds it, so all are gone by now: it need not look for them, unless one is owed. In a process forked from
-        // the one that started it, it is not ours to end.
-        if !self.owes.load(Relaxed) && self.prefix.starts_with(&prefix_of(std::process::id())) {
-            drop(process::send_kill(&self.pidfd));
+        // In a process forked from the one that started it, it is not ours to end.
+        if self.prefix.starts_with(&prefix_of(std::process::id())) {
+            // Every group holds it, so all are gone by now: it need not look for them, unless one is owed.
+            if self.owes.load(Relaxed) {
+                let one = 1_u64.to_ne_bytes();
+                let event = sys::fd(self.duty.event.as_raw_fd());
+                // SAFETY: eight bytes that are there.
+                unsafe { attempt(libc::SYS_write, [event, one.as_ptr() as usize, one.len(), 0, 0, 0]) };
+            } else {
+                drop(process::send_kill(&self.pidfd));
+            }
         }
-        drop(self.pipe.take());
         // In a process forked from the one that started the janitor, this fails at once (not a child), which is right.
         process::reap(&self.pidfd);
     }
@@ -166,7 +167,9 @@ fn prefix_of(pid: u32) -> String {
 /// What a janitor needs until it has executed its program.
 #[derive(Debug)]
 struct Duty {
-    life_line: RawFd,
+    /// These three are above the standard streams.
+    event: OwnedFd,
+    caller: OwnedFd,
     image: OwnedFd,
     argv: Strings,
     /// 0 when the child has executed its program or ended.
@@ -183,7 +186,7 @@ struct Duty {
 unsafe extern "C" fn execute(arg: *const c_void) -> ! {
     // SAFETY: this function's contract.
     let duty = unsafe { &*arg.cast::<Duty>() };
-    let life_line = sys::fd(duty.life_line);
+    let [event, caller] = [&duty.event, &duty.caller].map(|fd| sys::fd(fd.as_raw_fd()));
     let (argv, envp) = (duty.argv.as_ptr() as usize, [ptr::null::<c_char>()]);
     let last = u32::MAX as usize;
     let exec = [sys::fd(duty.image.as_raw_fd()), sys::path(c""), argv, envp.as_ptr() as usize];
@@ -193,9 +196,9 @@ unsafe extern "C" fn execute(arg: *const c_void) -> ! {
         attempt(libc::SYS_setsid, [0; 6]);
         attempt(libc::SYS_chdir, [sys::path(c"/"), 0, 0, 0, 0, 0]);
         // It must not keep the caller's pipes open: their readers wait for the end of file.
-        attempt(libc::SYS_dup2, [life_line, 0, 0, 0, 0, 0]);
-        attempt(libc::SYS_fcntl, [0, flags(libc::F_SETFD), 0, 0, 0, 0]);
-        attempt(libc::SYS_close_range, [1, last, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0]);
+        attempt(libc::SYS_dup2, [event, 0, 0, 0, 0, 0]);
+        attempt(libc::SYS_dup2, [caller, 1, 0, 0, 0, 0]);
+        attempt(libc::SYS_close_range, [2, last, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0]);
         let how = flags(libc::AT_EMPTY_PATH);
         if let Err(errno) = call(libc::SYS_execveat, [exec[0], exec[1], exec[2], exec[3], how, 0]) {
             duty.errno.store(errno, Relaxed);

@@ -1,6 +1,6 @@
-//! The janitor's program: one page that waits for the end of its caller and removes what the caller has left.
+//! The janitor's program: one page that waits for the end of its caller, or a word from it, and removes what the caller has left.
 //!
-//! Standard input is the pipe that ends with the caller. The arguments are the beginning of the names of all groups that are
+//! Standard input is an event that the caller may send, standard output a pidfd of the caller. The arguments are the beginning of the names of all groups that are
 //! its, and the directories to look for them in. A group with processes in it is emptied by killing them, first.
 
 use std::io;
@@ -29,11 +29,15 @@ std::arch::global_asm!(
     "mov r12, [rsp + 16]",
     "lea r13, [rsp + 24]",
     "sub rsp, 2 * {buffer}",
-    "2:", // read(0, buffer, 1): nothing is ever written, so it returns at the end
-    "xor eax, eax",
-    "xor edi, edi",
-    "mov rsi, rsp",
-    "mov edx, 1",
+    "mov rax, 0x100000000", // struct pollfd: descriptor 0, POLLIN; descriptor 1 beside it
+    "mov [rsp], rax",
+    "inc rax",
+    "mov [rsp + 8], rax",
+    "2:", // poll(both, 2, no end)
+    "mov eax, 7",
+    "mov rdi, rsp",
+    "mov esi, 2",
+    "mov edx, -1",
     "syscall",
     "cmp eax, -4", // EINTR
     "je 2b",
@@ -185,10 +189,11 @@ pub(crate) fn sealed() -> io::Result<OwnedFd> {
 mod tests {
     use std::collections::BTreeSet;
     use std::fs;
+    use std::io::PipeWriter;
     use std::os::fd::AsRawFd;
     use std::os::unix::process::CommandExt;
     use std::path::PathBuf;
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Child, Command};
 
     use super::*;
 
@@ -213,16 +218,26 @@ mod tests {
         }
     }
 
-    fn start(prefix: &str, folders: &[&Folders]) -> Child {
+    /// With a pipe in the place of the event, and one in that of the pidfd: each is ready when its other end is dropped.
+    struct Sweeper {
+        process: Child,
+        event: Option<PipeWriter>,
+        caller: Option<PipeWriter>,
+    }
+
+    fn start(prefix: &str, folders: &[&Folders]) -> Sweeper {
         let image = sealed().unwrap();
-        Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()))
+        let [(event, send), (caller, end)] = [std::io::pipe().unwrap(), std::io::pipe().unwrap()];
+        let process = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()))
             .arg0("cgroup-janitor")
             .arg(prefix)
             .args(folders.iter().map(|folder| &folder.0))
             .env_clear()
-            .stdin(Stdio::piped())
+            .stdin(event)
+            .stdout(caller)
             .spawn()
-            .unwrap()
+            .unwrap();
+        Sweeper { process, event: Some(send), caller: Some(end) }
     }
 
     #[test]
@@ -236,10 +251,10 @@ mod tests {
         fs::write(first.0.join("container-7-0-full/file"), "").unwrap();
         fs::create_dir(second.0.join("container-7-0-3")).unwrap();
         let mut sweeper = start("container-7-0-", &[&first, &second]);
-        assert!(sweeper.try_wait().unwrap().is_none());
+        assert!(sweeper.process.try_wait().unwrap().is_none());
         assert!(first.names().len() > 500, "the caller lives");
-        drop(sweeper.stdin.take());
-        assert!(sweeper.wait().unwrap().success());
+        drop(sweeper.caller.take());
+        assert!(sweeper.process.wait().unwrap().success());
         let left = ["a", "container-7-", "container-7-0-full", "container-7-1-0", "container-77-0-0"];
         assert_eq!(first.names(), left.map(String::from).into());
         assert_eq!(second.names(), BTreeSet::new());
@@ -251,8 +266,8 @@ mod tests {
         fs::create_dir(there.0.join("x-1")).unwrap();
         fs::remove_dir(&gone.0).unwrap();
         let mut sweeper = start("x-", &[&gone, &there]);
-        drop(sweeper.stdin.take());
-        assert!(sweeper.wait().unwrap().success());
+        drop(sweeper.event.take());
+        assert!(sweeper.process.wait().unwrap().success());
         assert_eq!(there.names(), BTreeSet::new());
         fs::create_dir(&gone.0).unwrap();
     }
