@@ -54,7 +54,8 @@ pub struct Effort {
     pub overhead_blocks: u32,
     /// Launches at the beginning of each cell that are kept and marked, and enter no summary.
     pub warmup_blocks: u32,
-    /// Native duration that one repetition of an overhead workload is calibrated to.
+    /// Native duration that one repetition of an overhead workload is calibrated to. Short, for more launches in the same time: the
+    /// repetitions of a launch differ far less than launches do.
     pub overhead_repetition: Duration,
     /// A cell of start-up or overhead is done when the intervals of its medians are this narrow: half of the interval as a
     /// part of the median, in every target.
@@ -111,9 +112,9 @@ impl Profile {
                 memory_blocks: 7,
                 marginal_rounds: 6,
                 marginal_instances: 32,
-                overhead_blocks: 10,
+                overhead_blocks: 20,
                 warmup_blocks: 1,
-                overhead_repetition: Duration::from_millis(20),
+                overhead_repetition: Duration::from_millis(10),
                 narrow_enough: 0.01,
                 budget: Duration::from_secs(45),
             },
@@ -122,9 +123,9 @@ impl Profile {
                 memory_blocks: 10,
                 marginal_rounds: 10,
                 marginal_instances: 32,
-                overhead_blocks: 40,
+                overhead_blocks: 100,
                 warmup_blocks: 2,
-                overhead_repetition: Duration::from_millis(50),
+                overhead_repetition: Duration::from_millis(20),
                 narrow_enough: 0.005,
                 budget: Duration::from_secs(600),
             },
@@ -133,9 +134,9 @@ impl Profile {
                 memory_blocks: 20,
                 marginal_rounds: 20,
                 marginal_instances: 64,
-                overhead_blocks: 100,
+                overhead_blocks: 400,
                 warmup_blocks: 3,
-                overhead_repetition: Duration::from_millis(200),
+                overhead_repetition: Duration::from_millis(50),
                 narrow_enough: 0.0025,
                 budget: Duration::from_secs(3_600),
             },
