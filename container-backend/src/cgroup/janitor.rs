@@ -3,9 +3,9 @@
 //! Processes die with their caller (`PR_SET_PDEATHSIG`), directories do not. So a process that makes control groups has
 //! one small process beside it, which holds nothing but a pidfd of the caller and an event, and sleeps in poll(2). When the caller
 //! ends, in whatever way, or sends the event, the janitor removes the groups whose names begin with the caller's prefix, and ends.
-//! (Not a pipe whose other end the caller holds: a process that the caller forks would hold it, too.) It is a program of one page ([`sweeper`]): a fork would cost the caller a copy of its page
-//! tables and a fault for every page written to afterwards, and a process that went on sharing its memory would be killed with it by the
-//! kernel's OOM killer.
+//! (Not a pipe whose other end the caller holds: a process that the caller forks would hold it, too.) It is a program of one page
+//! ([`sweeper`]): a fork would cost the caller a copy of its page tables and a fault for every page written to afterwards, and a
+//! process that went on sharing its memory would be killed with it by the kernel's OOM killer.
 
 use std::ffi::{CString, c_char, c_void};
 use std::io;

@@ -1,7 +1,7 @@
 //! The janitor's program: one page that waits for the end of its caller, or a word from it, and removes what the caller has left.
 //!
-//! Standard input is an event that the caller may send, standard output a pidfd of the caller. The arguments are the beginning of the names of all groups that are
-//! its, and the directories to look for them in. A group with processes in it is emptied by killing them, first.
+//! Standard input is an event that the caller may send, standard output a pidfd of the caller. The arguments are the beginning of the
+//! names of all groups that are its, and the directories to look for them in. A group with processes in it is emptied by killing them, first.
 
 use std::io;
 use std::os::fd::OwnedFd;
