@@ -2,7 +2,8 @@
 //!
 //! On some hosts a network namespace takes longer to make than everything else of a container together (each network
 //! module of the kernel sets up its part of it). Nothing else of the start waits for it but the program itself, so a
-//! thread makes it while the child builds its root, and the child enters it last.
+//! thread makes it while the child builds its root, and the child enters it last. The thread brings the loopback device up, too, where
+//! that is wanted: it has the time.
 //!
 //! ```text
 //! caller      Maker::start ... clone3 ........................ exec, Maker dropped: the thread has ended
@@ -39,6 +40,10 @@ pub(crate) struct State {
     said: AtomicU32,
     /// The thread's number, zeroed by the kernel when it has ended; a futex.
     thread: AtomicU32,
+    /// Whether the loopback device is to be brought up.
+    loopback: bool,
+    /// Whether it has been. Written before `said`.
+    is_up: AtomicBool,
 }
 
 impl State {
@@ -71,12 +76,12 @@ impl Maker {
     }
 
     /// Sets a thread to work; `None` where this cannot be done, and the clone must make the namespace.
-    pub(crate) fn start(stacks: &Stacks) -> Option<Self> {
+    pub(crate) fn start(stacks: &Stacks, loopback: bool) -> Option<Self> {
         if UNSUPPORTED.load(Relaxed) {
             return None;
         }
         let stack = stacks.take().ok()?;
-        let state = Box::<State>::default();
+        let state = Box::new(State { loopback, ..State::default() });
         let mut pidfd: RawFd = -1;
         // SAFETY: all zero is a valid clone_args.
         let mut args: CloneArgs = unsafe { std::mem::zeroed() };
@@ -124,6 +129,11 @@ impl Maker {
         let entered = unsafe { call(libc::SYS_setns, [fd, flags(libc::CLONE_NEWNET), 0, 0, 0, 0]) };
         self.release();
         entered
+    }
+
+    /// Whether the loopback device of the namespace is up already. Called by the child, when it has entered.
+    pub(crate) fn has_loopback(&self) -> bool {
+        self.state.is_up.load(Relaxed)
     }
 
     /// What the thread says, for others that wait for it.
@@ -197,6 +207,10 @@ unsafe extern "C" fn make(state: *const c_void) -> ! {
     let state = unsafe { &*state.cast::<State>() };
     // SAFETY: a number; a thread of its own namespaces is no other thread's matter.
     let made = unsafe { call(libc::SYS_unshare, [flags(libc::CLONE_NEWNET), 0, 0, 0, 0, 0]) };
+    if made.is_ok() && state.loopback {
+        // Why it could not be, the child finds out when it tries again.
+        state.is_up.store(bring_loopback_up().is_ok(), Relaxed);
+    }
     let said = made.map_or_else(i32::cast_unsigned, |_| MADE);
     state.said.store(said, Release);
     wake(&state.said);
@@ -206,5 +220,41 @@ unsafe extern "C" fn make(state: *const c_void) -> ! {
     loop {
         // SAFETY: ends this thread alone and does not return. The kernel zeroes `state.thread` after that.
         unsafe { sys::attempt(libc::SYS_exit, [0; 6]) };
+    }
+}
+
+/// Brings the loopback device of the calling task's network namespace up. Fit for a child or a thread as above.
+pub(crate) fn bring_loopback_up() -> Ret {
+    let request = InterfaceFlags::up(b"lo");
+    let kind = flags(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC);
+    #[expect(clippy::cast_possible_truncation, reason = "a small number")]
+    let set_flags = libc::SIOCSIFFLAGS as usize;
+    // SAFETY: numbers, and a request that outlives its call; the socket is nobody else's.
+    unsafe {
+        let socket = call(libc::SYS_socket, [flags(libc::AF_INET), kind, 0, 0, 0, 0])?;
+        let up = call(libc::SYS_ioctl, [socket, set_flags, std::ptr::from_ref(&request) as usize, 0, 0, 0]);
+        call(libc::SYS_close, [socket, 0, 0, 0, 0, 0])?;
+        up
+    }
+}
+
+/// `struct ifreq` with `ifr_flags`.
+#[repr(C)]
+struct InterfaceFlags {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    rest: [u8; 22],
+}
+
+impl InterfaceFlags {
+    fn up<const N: usize>(name: &[u8; N]) -> Self {
+        let mut request = Self { name: [0; libc::IFNAMSIZ], flags: 0, rest: [0; 22] };
+        #[expect(clippy::cast_possible_truncation, reason = "bit 0")]
+        let up = libc::IFF_UP as libc::c_short;
+        request.flags = up;
+        for (to, from) in request.name.iter_mut().zip(name) {
+            *to = *from;
+        }
+        request
     }
 }

@@ -48,6 +48,8 @@ pub(crate) enum Op {
         flags: libc::c_ulong,
         data: Option<CString>,
     },
+    /// A mount on what the kernel may not have: nothing is done then. What is mounted is there for certain.
+    IfThere(Box<Self>),
     /// chdir(2).
     Chdir(CString),
     /// umask(2).
@@ -130,6 +132,7 @@ impl fmt::Display for Op {
             Self::Mount { target, flags, .. } => {
                 write!(f, "change the mount {} (flags {flags:#x})", show(target))
             }
+            Self::IfThere(op) => op.fmt(f),
             Self::Chdir(path) => write!(f, "change to the directory {}", show(path)),
             Self::Umask(mask) => write!(f, "set the umask {mask:o}"),
             Self::Mkdir { path, .. } => write!(f, "make the directory {}", show(path)),

@@ -137,6 +137,8 @@ pub struct Prepared {
     pub(crate) usage: bool,
     /// Whether the network namespace is made by a [`Maker`] and not by the clone.
     pub(crate) network_beside: bool,
+    /// Whether its loopback device is to be up.
+    pub(crate) loopback: bool,
     /// One that is at work already, for the first start.
     pub(crate) maker: Mutex<Option<Maker>>,
     /// The image of an init, where process 1 is not to be the program.
@@ -165,7 +167,9 @@ impl Prepared {
         let stacks = Stacks::keeping(if config.start_soon { 0 } else { usize::MAX });
         config.complete()?;
         config.network_beside &= Maker::is_useful(isolation);
-        let maker = if config.network_beside && config.start_soon { Maker::start(&stacks) } else { None };
+        let loopback = config.options.network != Network::None;
+        let begins = config.network_beside && config.start_soon;
+        let maker = if begins { Maker::start(&stacks, loopback) } else { None };
         let program = find_program(&config.program, isolation)?;
         let name = config.arg0.clone().unwrap_or_else(|| program.name());
         let mut argv = vec![c_string("the program's name", name)?];
@@ -232,6 +236,7 @@ impl Prepared {
             caller,
             stacks,
             network_beside: config.network_beside,
+            loopback,
             maker: Mutex::new(maker),
             groups,
             usage: config.usage,

@@ -185,42 +185,35 @@ pub(crate) fn mount_point() -> Result<&'static str, PrepareError> {
 pub(crate) const PROC_FLAGS: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
 /// What engines cover, and what they make read-only, in /proc (containers/common, `DefaultMaskedPaths`, `ReadonlyPaths`).
-const MASKED: [&str; 8] =
-    ["acpi", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"];
+const MASKED_DIRS: [&str; 2] = ["acpi", "scsi"];
+const MASKED_FILES: [&str; 6] =
+    ["kcore", "keys", "latency_stats", "sched_debug", "timer_list", "timer_stats"];
 const READ_ONLY: [&str; 6] = ["asound", "bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 /// Covers and protects paths of a /proc that can be written to; `root` is "" or "/". Which of them there are depends on the
-/// kernel alone, so the caller's own /proc tells.
+/// kernel, and shows when they are mounted on.
 pub(crate) fn masks(root: &str) -> Vec<Op> {
-    let mut ops = Vec::new();
-    for name in MASKED {
-        let target = relative(&format!("{root}proc/{name}"));
-        let Ok(metadata) = std::fs::symlink_metadata(format!("/proc/{name}")) else { continue };
-        ops.push(if metadata.is_dir() {
-            let flags = PROC_FLAGS | libc::MS_RDONLY;
-            let (source, data) = (Some(relative("tmpfs")), Some(relative("size=0,mode=555")));
-            Op::Mount { source, target, fstype: Some(c"tmpfs"), flags, data }
-        } else {
-            let source = Some(relative(&format!("{root}dev/null")));
-            Op::Mount { source, target, fstype: None, flags: libc::MS_BIND, data: None }
-        });
-    }
-    for name in READ_ONLY {
-        let target = relative(&format!("{root}proc/{name}"));
-        if std::fs::symlink_metadata(format!("/proc/{name}")).is_err() {
-            continue;
-        }
-        let flags = libc::MS_BIND | libc::MS_REC;
-        ops.push(Op::Mount {
-            source: Some(target.clone()),
-            target: target.clone(),
-            fstype: None,
-            flags,
-            data: None,
-        });
-        ops.push(change(&target, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | PROC_FLAGS));
-    }
-    ops
+    let target = |name: &str| relative(&format!("{root}proc/{name}"));
+    let mount = |source, target, fstype, flags, data| {
+        Op::IfThere(Box::new(Op::Mount { source: Some(source), target, fstype, flags, data }))
+    };
+    let dirs = MASKED_DIRS.into_iter().map(|name| {
+        let data = Some(relative("size=0,mode=555"));
+        mount(relative("tmpfs"), target(name), Some(c"tmpfs"), PROC_FLAGS | libc::MS_RDONLY, data)
+    });
+    let null = relative(&format!("{root}dev/null"));
+    let files = MASKED_FILES
+        .into_iter()
+        .map(|name| mount(null.clone(), target(name), None, libc::MS_BIND, None));
+    let read_only = READ_ONLY.into_iter().flat_map(|name| {
+        let target = target(name);
+        let read_only = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | PROC_FLAGS;
+        [
+            mount(target.clone(), target.clone(), None, libc::MS_BIND | libc::MS_REC, None),
+            Op::IfThere(Box::new(change(&target, read_only))),
+        ]
+    });
+    dirs.chain(files).chain(read_only).collect()
 }
 
 /// What engines cover in /sys (containers/common, `DefaultMaskedPaths`).

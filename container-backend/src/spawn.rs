@@ -98,10 +98,8 @@ impl Prepared {
         if let Some(maker) = maker {
             maker.finish(&self.stacks);
         }
-        let (pid, pidfd, mut executed_ns) = cloned?;
+        let (pid, pidfd, executed_ns) = cloned?;
         if let Some((_, stack)) = init {
-            shared.let_go();
-            executed_ns = monotonic_ns();
             self.stacks.give_back(stack);
         }
         let fate = shared.fate();
@@ -124,7 +122,7 @@ impl Prepared {
             return None;
         }
         let early = self.maker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        early.or_else(|| Maker::start(&self.stacks))
+        early.or_else(|| Maker::start(&self.stacks, self.loopback))
     }
 
     /// The clone itself, with all signals blocked. Returns when the child executes, or has ended.
@@ -157,6 +155,10 @@ impl Prepared {
         // SAFETY: the stack is this start's own until it is given back below, when the child (CLONE_VFORK) has left it;
         // `child::main` is made for running so; `start` outlives the call, during which this thread is suspended.
         let pid = unsafe { sys::clone3(&args, child::main, std::ptr::from_ref(start).cast()) };
+        if pid.is_ok() && start.init.is_some() {
+            // Before anything is tidied up: so far, only the init has been executed.
+            start.shared.let_go();
+        }
         let executed_ns = monotonic_ns();
         drop(blocked);
         // A child that becomes somebody else takes that from the memory that we share, and with it our own /proc/self, through

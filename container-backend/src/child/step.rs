@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Start;
 use crate::capabilities::CapHeader;
-use crate::network::Maker;
+use crate::network::{Maker, bring_loopback_up};
 use crate::plan::{Op, TREE_SLOTS};
 use crate::sys::{self, Ret, call, flags};
 
@@ -80,6 +80,11 @@ pub(super) unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SL
             let flags = *flags as usize;
             sys!(SYS_mount, opt(source), sys::path(target), fstype, flags, opt(data))
         }
+        // SAFETY: this function's contract.
+        Op::IfThere(op) => match unsafe { run(op, start, trees) } {
+            Err(libc::ENOENT) => Ok(0),
+            ret => ret,
+        },
         Op::Chdir(path) => sys!(SYS_chdir, sys::path(path)),
         Op::Umask(mask) => sys!(SYS_umask, *mask as usize),
         Op::Mkdir { path, mode } => there(sys!(SYS_mkdir, sys::path(path), *mode as usize)),
@@ -103,15 +108,10 @@ pub(super) unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SL
             keep_tree(trees, *slot, mount);
             Ok(0)
         }
-        Op::Loopback => {
-            let socket =
-                sys!(SYS_socket, flags(libc::AF_INET), flags(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC), 0)?;
-            let request = InterfaceFlags::up(b"lo");
-            #[expect(clippy::cast_possible_truncation, reason = "a small number")]
-            let what = libc::SIOCSIFFLAGS as usize;
-            sys!(SYS_ioctl, socket, what, ptr::from_ref(&request) as usize)?;
-            sys!(SYS_close, socket)
-        }
+        Op::Loopback => match start.network {
+            Some(maker) if maker.has_loopback() => Ok(0),
+            _ => bring_loopback_up(),
+        },
         Op::AwaitMaps => {
             start.requests.maps.ask();
             start.requests.maps.wait()
@@ -245,27 +245,6 @@ fn tree(trees: &[RawFd; TREE_SLOTS], slot: usize) -> usize {
 struct FilterProgram {
     length: u16,
     filter: *const c_void,
-}
-
-/// `struct ifreq` with `ifr_flags`.
-#[repr(C)]
-struct InterfaceFlags {
-    name: [u8; libc::IFNAMSIZ],
-    flags: libc::c_short,
-    rest: [u8; 22],
-}
-
-impl InterfaceFlags {
-    fn up<const N: usize>(name: &[u8; N]) -> Self {
-        let mut request = Self { name: [0; libc::IFNAMSIZ], flags: 0, rest: [0; 22] };
-        #[expect(clippy::cast_possible_truncation, reason = "bit 0")]
-        let up = libc::IFF_UP as libc::c_short;
-        request.flags = up;
-        for (to, from) in request.name.iter_mut().zip(name) {
-            *to = *from;
-        }
-        request
-    }
 }
 
 /// The kernel's `struct sigaction` on x86-64 (arch/x86/include/uapi/asm/signal.h); all zero is `SIG_DFL`.
