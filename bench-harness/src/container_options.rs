@@ -1,6 +1,6 @@
 //! Options of `run` that are a container's; `microvm-linux` takes `--rootfs` and `--env` of them, and has `--disk` to itself.
 //!
-//! They are known to the parser only when one of them is there (see [`crate::cli::parse`]): a plain start does not pay for them.
+//! They are known to clap only when one of them is there (see [`crate::cli::parse`]): a plain start does not pay for them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -133,6 +133,23 @@ pub enum Proc {
 }
 
 impl ContainerOptions {
+    /// Sets the option to a value as clap would; `None` where it is not one of the common ones, is there already, or is wrong.
+    pub(crate) fn set_plain(&mut self, option: &str, value: &str) -> Option<()> {
+        match option {
+            "--rootfs" if self.rootfs.is_none() => self.rootfs = Some(value.into()),
+            "--workdir" if self.workdir.is_none() => self.workdir = Some(value.into()),
+            "--hostname" if self.hostname.is_none() => self.hostname = Some(value.into()),
+            "--user" if self.user.is_none() => self.user = Some(user(value).ok()?),
+            "--network" if self.network.is_none() => self.network = Some(network(value).ok()?),
+            "--cpus" if self.cpus.is_none() => self.cpus = Some(cpus(value).ok()?),
+            "--pids" if self.pids.is_none() => self.pids = Some(value.parse().ok()?),
+            "--bind" => self.bind.push(bind(value).ok()?),
+            "--env" => self.env.push(pair(value).ok()?),
+            _ => return None,
+        }
+        Some(())
+    }
+
     /// Whether nothing is asked for that a machine with a kernel of its own does not have, too.
     #[must_use]
     pub fn fits_a_machine(&self) -> bool {

@@ -15,10 +15,10 @@
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
+use crate::beside::State;
 use crate::error::SpawnError;
 use crate::futex::{wait, wake};
 use crate::idmap::Ranges;
-use crate::network::State;
 use crate::sys::{self, Ret};
 use crate::veth::OuterEnd;
 

@@ -1,5 +1,9 @@
 //! The capabilities that a container keeps.
 
+use std::ptr;
+
+use crate::sys::call;
+
 /// Names by number (include/uapi/linux/capability.h), without `CAP_`.
 const NAMES: [&str; 41] = [
     "CHOWN",
@@ -118,11 +122,30 @@ impl Capabilities {
     }
 }
 
-/// A set of the calling thread's, by its name in /proc/PID/status, like `CapEff`; `None` where that does not tell.
-pub(crate) fn of_caller(set: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
-    let bits = status.lines().find_map(|line| line.strip_prefix(set)?.strip_prefix(':'))?;
-    u64::from_str_radix(bits.trim(), 16).ok()
+/// Capabilities by their numbers (include/uapi/linux/capability.h).
+pub(crate) const NET_ADMIN: u32 = 12;
+pub(crate) const SYS_CHROOT: u32 = 18;
+pub(crate) const SYS_ADMIN: u32 = 21;
+
+/// Sets of the calling thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) effective: u64,
+    pub(crate) permitted: u64,
+}
+
+/// What the calling thread has; `None` where the kernel does not tell.
+pub(crate) fn of_caller() -> Option<Own> {
+    let (header, mut sets) = (CapHeader::SELF, [CapData { effective: 0, permitted: 0, inheritable: 0 }; 2]);
+    let places = [ptr::from_ref(&header) as usize, ptr::from_mut(&mut sets) as usize, 0, 0, 0, 0];
+    // SAFETY: a header, and two structures to be written to, which is what its version means.
+    unsafe { call(libc::SYS_capget, places) }.ok()?;
+    let [low, high] = sets;
+    let both = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+    Some(Own {
+        effective: both(low.effective, high.effective),
+        permitted: both(low.permitted, high.permitted),
+    })
 }
 
 /// The highest capability of Linux 5.9 and later (`CAP_CHECKPOINT_RESTORE`), where the kernel does not tell.

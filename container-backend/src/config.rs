@@ -320,6 +320,11 @@ impl Config {
     /// Says that a start follows at once, so that [`Config::prepare`] already begins with the network namespace of the
     /// first instance, and keeps for it the control group by which it has seen that there can be one; false by default. Not
     /// for measuring a start alone, since a part of it is then done before.
+    ///
+    /// With limits, which take their time, and without binds, the root is built beside them, by a thread that stays until the instance
+    /// has ended ([`Process::settle`](crate::Process::settle) ends it before), to take the mount namespace down: that may be gone a
+    /// moment later than [`Process::wait`](crate::Process::wait) returns. What the kernel keeps for the root's mounts is then charged to
+    /// the caller's control group, not to the instance's.
     #[must_use]
     pub fn start_soon(mut self, soon: bool) -> Self {
         self.start_soon = soon;

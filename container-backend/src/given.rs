@@ -18,9 +18,11 @@ use crate::options::{Bind, Proc};
 use crate::plan::Op;
 use crate::prepare::c_string;
 use crate::rootfs::{
-    DEVICES, FILE_MODE, FILES, NODE_MODE, UMASK, bound, change, device, masks, mount_point, pivot, relative,
-    terminals, terminals_points,
+    DEVICES, FILE_MODE, FILES, NODE_MODE, UMASK, bound, change, device, mount_point, new_proc, pivot,
+    placed_proc, relative, terminals, terminals_points,
 };
+use crate::steps::Mounts;
+use crate::timeline::Phase;
 
 /// What lies below the layer of changes.
 #[derive(Debug)]
@@ -37,7 +39,8 @@ impl Lower<'_> {
     /// By which path it can be named when its own is covered.
     fn path(&self) -> String {
         match self {
-            Self::Folder(_, fd) | Self::Image(fd) => format!("/proc/self/fd/{}", fd.as_raw_fd()),
+            // The thread's own: that of one who builds the root beside the rest is not the process's.
+            Self::Folder(_, fd) | Self::Image(fd) => format!("/proc/thread-self/fd/{}", fd.as_raw_fd()),
             Self::Mounted => "lower".to_owned(),
         }
     }
@@ -60,17 +63,16 @@ pub(crate) struct Given<'a> {
 }
 
 impl Given<'_> {
-    /// The steps from the inherited mounts to the finished root: those up to the pivot, and those after it.
-    pub(crate) fn build(&self) -> Result<(Vec<Op>, Vec<Op>), PrepareError> {
+    /// The steps from the inherited mounts to the finished root.
+    pub(crate) fn build(&self) -> Result<Mounts, PrepareError> {
         // Private before anything is taken: a copy of a shared mount would be in the same group, and what is mounted over it in both.
-        let mut before = vec![change(c"/", libc::MS_REC | libc::MS_PRIVATE)];
-        let mut after = vec![Op::Umask(0)];
+        let mut root = vec![change(c"/", libc::MS_REC | libc::MS_PRIVATE)];
         let mut slot = 0;
         let mut place = Vec::new();
-        let mut take = |before: &mut Vec<Op>, from: CString, recursive, set: u64, to: CString| {
-            before.push(Op::OpenTree { slot, path: from, recursive });
+        let mut take = |root: &mut Vec<Op>, from: CString, recursive, set: u64, to: CString| {
+            root.push(Op::OpenTree { slot, path: from, recursive });
             if set != 0 {
-                before.push(Op::TreeAttributes { slot, set });
+                root.push(Op::TreeAttributes { slot, set });
             }
             place.push(Op::MoveMount { slot, target: to, follow: true });
             slot += 1;
@@ -78,12 +80,12 @@ impl Given<'_> {
         let mut points = Vec::new();
         for bind in self.binds {
             let (from, set, to) = bound(bind, &mut points)?;
-            take(&mut before, from, true, set, to);
+            take(&mut root, from, true, set, to);
         }
         if self.user_namespace {
             for (name, ..) in DEVICES {
                 take(
-                    &mut before,
+                    &mut root,
                     relative(&format!("/dev/{name}")),
                     false,
                     0,
@@ -92,40 +94,33 @@ impl Given<'_> {
             }
         }
         let proc_slot = slot;
-        self.new_proc(&mut before, proc_slot);
-        self.root(&mut before)?;
-        before.extend(pivot());
-        self.devices(&mut after);
-        after.extend(points);
-        after.extend([Op::Mkdir { path: relative("proc"), mode: 0o555 }]);
-        if self.sys {
-            after.push(Op::Mkdir { path: relative("sys"), mode: 0o555 });
-        }
-        after.push(Op::Umask(UMASK));
-        // proc before the binds, one of which may lie in it.
-        after.push(Op::MoveMount { slot: proc_slot, target: relative("proc"), follow: true });
-        if self.proc == Proc::Masked {
-            after.extend(masks(""));
-        }
-        after.extend(place);
-        if self.terminals {
-            after.push(terminals(self.user_namespace));
-        }
-        Ok((before, after))
-    }
-
-    /// proc is made while the host's is seen, which a user namespace must, and placed when links cannot lead outside.
-    fn new_proc(&self, ops: &mut Vec<Op>, slot: usize) {
-        let read_only = self.proc == Proc::ReadOnly;
-        let read_only = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+        // proc is made while the host's is seen, and placed when links cannot lead outside.
+        let mut early = Vec::new();
         if self.user_namespace && !self.own_pids {
-            ops.push(Op::OpenTree { slot, path: relative("/proc"), recursive: true });
-            ops.push(Op::TreeAttributes { slot, set: libc::MOUNT_ATTR_NOSUID | read_only });
+            let read_only = if self.proc == Proc::ReadOnly { libc::MOUNT_ATTR_RDONLY } else { 0 };
+            root.push(Op::OpenTree { slot: proc_slot, path: relative("/proc"), recursive: true });
+            root.push(Op::TreeAttributes { slot: proc_slot, set: libc::MOUNT_ATTR_NOSUID | read_only });
         } else {
-            let attributes =
-                libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC | read_only;
-            ops.push(Op::NewFileSystem { slot, fstype: c"proc", attributes });
+            early.push(new_proc(self.proc, proc_slot));
         }
+        self.root(&mut root)?;
+        root.push(Op::Mark(Phase::Mounts));
+        root.extend(pivot());
+        let mut late = vec![Op::Umask(0)];
+        self.devices(&mut late);
+        late.extend(points);
+        late.extend([Op::Mkdir { path: relative("proc"), mode: 0o555 }]);
+        if self.sys {
+            late.push(Op::Mkdir { path: relative("sys"), mode: 0o555 });
+        }
+        late.push(Op::Umask(UMASK));
+        // proc before the binds, one of which may lie in it.
+        late.extend(placed_proc(self.proc, proc_slot));
+        late.extend(place);
+        if self.terminals {
+            late.push(terminals(self.user_namespace));
+        }
+        Ok(Mounts { early, root, late })
     }
 
     /// From the host's mounts to the new root as the working directory.

@@ -70,6 +70,7 @@
 compile_error!("container-backend makes Linux system calls by the x86-64 instruction");
 
 mod aide;
+mod beside;
 mod capabilities;
 mod cgroup;
 mod child;
@@ -84,7 +85,6 @@ mod init;
 mod isolation;
 mod kernel;
 mod netlink;
-mod network;
 mod options;
 mod page;
 mod plan;

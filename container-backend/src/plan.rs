@@ -83,8 +83,8 @@ pub(crate) enum Op {
     PivotRoot,
     /// umount2(".", MNT_DETACH): takes the old root off the stack.
     DetachOldRoot,
-    /// Enters the network namespace that a [`Maker`](crate::network::Maker) has made, where there is one.
-    EnterNetwork,
+    /// Enters namespaces that a [`Maker`](crate::beside::Maker) has made, where there is one.
+    Enter(libc::c_int),
     /// setsid(2).
     NewSession,
     /// Takes capabilities out of the bounding set, one prctl(2) each.
@@ -152,7 +152,8 @@ impl fmt::Display for Op {
             Self::BecomeUser { user, .. } => write!(f, "become user {}:{}", user.uid, user.gid),
             Self::PivotRoot => f.write_str("pivot to the new root"),
             Self::DetachOldRoot => f.write_str("detach the old root"),
-            Self::EnterNetwork => f.write_str("make a network namespace and enter it"),
+            Self::Enter(libc::CLONE_NEWNET) => f.write_str("make a network namespace and enter it"),
+            Self::Enter(_) => f.write_str("make a network namespace and one of mounts, and enter them"),
             Self::NewSession => f.write_str("start a new session"),
             Self::DropBounding(_) => f.write_str("drop capabilities from the bounding set"),
             Self::Capabilities(_) => f.write_str("set capabilities"),

@@ -9,6 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::beside::{Maker, Task};
+use crate::capabilities::{SYS_ADMIN, SYS_CHROOT, of_caller};
 use crate::cgroup::GroupPlan;
 use crate::child::Exec;
 use crate::config::{Config, Program};
@@ -18,13 +20,12 @@ use crate::idmap::{IdMaps, Ranges};
 use crate::image::{Image, open_in_root};
 use crate::init;
 use crate::isolation::{Isolation, Layer};
-use crate::network::Maker;
 use crate::options::{Network, Rootfs};
 use crate::plan::Op;
 use crate::program::{Found, find_program};
 use crate::rootfs::PROGRAM;
 use crate::stack::Stacks;
-use crate::steps::{Granted, clone_flags, steps};
+use crate::steps::{Granted, Mounts, clone_flags, steps};
 use crate::sys;
 use crate::veth::Outside;
 
@@ -137,8 +138,10 @@ pub struct Prepared {
     pub(crate) usage: bool,
     /// Whether the network namespace is made by a [`Maker`] and not by the clone.
     pub(crate) network_beside: bool,
-    /// Whether its loopback device is to be up.
-    pub(crate) loopback: bool,
+    /// What else that one does.
+    pub(crate) beside: Task,
+    /// The steps to the root, where it is that one who makes them.
+    pub(crate) root_beside: Option<Arc<[Op]>>,
     /// One that is at work already, for the first start.
     pub(crate) maker: Mutex<Option<Maker>>,
     /// The image of an init, where process 1 is not to be the program.
@@ -169,8 +172,17 @@ impl Prepared {
         config.network_beside &= Maker::is_useful(isolation);
         let loopback = config.options.network != Network::None;
         let begins = config.network_beside && config.start_soon;
-        let maker = if begins { Maker::start(&stacks, loopback) } else { None };
+        let mut beside = Task { loopback, root: begins && root_may_be_apart(&config, isolation) };
+        let maker = if begins { Maker::start(&stacks, beside) } else { None };
+        // On an older kernel, the child does it all.
+        beside.root &= maker.is_some();
         let program = find_program(&config.program, isolation)?;
+        let root = Root::new(&config, isolation)?;
+        let mut mounts = Mounts::new(&config, isolation, &program, root.as_ref(), beside.root)?;
+        let root_beside = beside.root.then(|| Arc::from(std::mem::take(&mut mounts.root)));
+        if let (Some(maker), Some(steps)) = (&maker, &root_beside) {
+            maker.build(Arc::clone(steps));
+        }
         let name = config.arg0.clone().unwrap_or_else(|| program.name());
         let mut argv = vec![c_string("the program's name", name)?];
         for arg in &config.args {
@@ -183,15 +195,6 @@ impl Prepared {
             pair.push(value);
             envp.push(c_string("an environment variable", pair)?);
         }
-        let (groups, limits_unavailable) = if config.limits.is_none() {
-            (None, None)
-        } else {
-            match GroupPlan::new(&config.limits, config.start_soon)? {
-                Ok(plan) => (Some(plan), None),
-                Err(reason) => (None, Some(reason)),
-            }
-        };
-        let root = Root::new(&config, isolation)?;
         let outside = match &config.options.network {
             Network::Veth(veth) => Some(Outside::new(veth)?),
             _ => None,
@@ -202,12 +205,6 @@ impl Prepared {
         let init = config.options.init.then(init::sealed).transpose();
         let init = init.map_err(|source| PrepareError::Open { what: "a memfd for the init", source })?;
         let (ranges, id_maps) = id_maps(&config, isolation)?;
-        let granted = Granted { has_group: groups.is_some(), ranges: ranges.is_some() };
-        let ops = steps(&config, isolation, &program, root.as_ref(), granted)?;
-        let mut clone_flags = clone_flags(isolation, groups.is_some());
-        if config.network_beside {
-            clone_flags &= !libc::CLONE_NEWNET;
-        }
         let executable = match program {
             Found::Path(_) if isolation.has(Layer::Mount) => Executable::Path(CString::from(PROGRAM)),
             Found::Path(path) => Executable::Path(c_string("the program's path", path.into_os_string())?),
@@ -225,9 +222,9 @@ impl Prepared {
         let what = "a pidfd of the calling process";
         let caller = open_caller().map_err(|source| PrepareError::Open { what, source })?;
         let mut prepared = Self {
-            ops,
+            ops: Vec::new(),
             isolation,
-            clone_flags,
+            clone_flags: 0,
             executable,
             program_name,
             argv: Strings::new(argv),
@@ -236,18 +233,30 @@ impl Prepared {
             caller,
             stacks,
             network_beside: config.network_beside,
-            loopback,
+            beside,
+            root_beside,
             maker: Mutex::new(maker),
-            groups,
+            groups: None,
             usage: config.usage,
             init,
             outside,
             ranges,
             id_maps,
-            limits_unavailable,
+            limits_unavailable: None,
             root,
             overlay_unavailable: None,
         };
+        prepared.set_steps(&config, mounts, !config.limits.is_none())?;
+        // Last: a root that is built beside this has the lock of all mounts at its beginning.
+        if !config.limits.is_none() {
+            match GroupPlan::new(&config.limits, config.start_soon)? {
+                Ok(plan) => prepared.groups = Some(plan),
+                Err(reason) => {
+                    prepared.limits_unavailable = Some(reason);
+                    prepared.work_out(&config)?;
+                }
+            }
+        }
         if isolation.has(Layer::User) && prepared.root.is_some() {
             prepared.fall_back(&config)?;
         }
@@ -279,8 +288,18 @@ impl Prepared {
     /// Works the steps out anew, for what there is now.
     fn work_out(&mut self, config: &Config) -> Result<(), PrepareError> {
         let program = find_program(&config.program, self.isolation)?;
-        let granted = Granted { has_group: self.groups.is_some(), ranges: self.ranges.is_some() };
-        self.ops = steps(config, self.isolation, &program, self.root.as_ref(), granted)?;
+        let apart = self.beside.root;
+        let mounts = Mounts::new(config, self.isolation, &program, self.root.as_ref(), apart)?;
+        self.set_steps(config, mounts, self.groups.is_some())
+    }
+
+    fn set_steps(&mut self, config: &Config, mounts: Mounts, has_group: bool) -> Result<(), PrepareError> {
+        let apart = self.beside.root;
+        let granted = Granted { has_group, ranges: self.ranges.is_some(), apart };
+        self.ops = steps(config, self.isolation, mounts, self.root.as_ref(), granted)?;
+        let beside = [(self.network_beside, libc::CLONE_NEWNET), (apart, libc::CLONE_NEWNS)];
+        let beside = beside.into_iter().filter_map(|(is, flag)| is.then_some(flag));
+        self.clone_flags = beside.fold(clone_flags(self.isolation, has_group), |flags, flag| flags & !flag);
         Ok(())
     }
 
@@ -323,9 +342,7 @@ impl Prepared {
     /// Makes the steps and flags anew, for the group plan that a test has put in.
     #[cfg(test)]
     pub(crate) fn in_group(&mut self, config: &Config) -> Result<(), PrepareError> {
-        self.work_out(&config.clone().network_beside(self.network_beside))?;
-        self.clone_flags = clone_flags(self.isolation, true) & (self.clone_flags | !libc::CLONE_NEWNET);
-        Ok(())
+        self.work_out(&config.clone().network_beside(self.network_beside))
     }
 
     pub(crate) fn exec(&self) -> Exec {
@@ -334,6 +351,17 @@ impl Prepared {
             Executable::Fd(fd) => Exec::Fd(fd.as_raw_fd()),
         }
     }
+}
+
+/// Whether a root can be built [beside](crate::beside) the rest, and is to be: only where the caller has something else to do
+/// meanwhile, for where it has not, the child is as fast. What is bound may lie in proc, which comes later.
+fn root_may_be_apart(config: &Config, isolation: Isolation) -> bool {
+    // What setns(2) asks of who enters a mount namespace.
+    let enters = 1 << SYS_ADMIN | 1 << SYS_CHROOT;
+    isolation.has(Layer::Mount)
+        && !config.limits.is_none()
+        && config.options.binds.is_empty()
+        && of_caller().is_some_and(|own| own.effective & enters == enters)
 }
 
 /// The identity maps that are to be had, and what is to be said about them.

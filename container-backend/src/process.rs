@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::beside::Maker;
 use crate::cgroup::{Group, Usage};
 use crate::error::ProcessError;
 use crate::sys::{monotonic_ns, timespec};
@@ -81,6 +82,8 @@ pub struct Exit {
 pub(crate) struct Belongings {
     pub(crate) group: Option<Group>,
     pub(crate) end: Option<OuterEnd>,
+    /// Who takes its mount namespace down.
+    pub(crate) maker: Option<Maker>,
 }
 
 /// A running instance. Dropping it kills and reaps it, and removes its control group.
@@ -91,6 +94,7 @@ pub struct Process {
     timeline: Timeline,
     group: Option<Group>,
     end: Option<OuterEnd>,
+    maker: Option<Maker>,
     read_usage: bool,
     /// Whether the first process's death is everyone's (it is process 1 of a PID namespace).
     whole_kill: bool,
@@ -104,11 +108,11 @@ impl Process {
         pid: i32,
         pidfd: OwnedFd,
         timeline: Timeline,
-        Belongings { group, end }: Belongings,
+        Belongings { group, end, maker }: Belongings,
         read_usage: bool,
         whole_kill: bool,
     ) -> Self {
-        Self { pid, pidfd, timeline, group, end, read_usage, whole_kill, exit: None, detached: false }
+        Self { pid, pidfd, timeline, group, end, maker, read_usage, whole_kill, exit: None, detached: false }
     }
 
     /// The first process's number, as the caller sees it.
@@ -200,8 +204,15 @@ impl Process {
         if let Some(end) = self.end.take() {
             end.leave();
         }
+        self.settle();
         self.detached = true;
         Ok(self.pid)
+    }
+
+    /// Says that the instance stays for long: a thread that would make its end shorter is not kept for that
+    /// ([`Config::start_soon`](crate::Config::start_soon) may have left one).
+    pub fn settle(&mut self) {
+        drop(self.maker.take());
     }
 
     /// Whether the process has ended, or does so within `timeout`.
@@ -227,12 +238,16 @@ impl Process {
 
     /// Reaps the ended process and removes what is left of the instance.
     fn finish(&mut self, ended_ns: u64) -> Result<(), ProcessError> {
+        if let Some(maker) = &self.maker {
+            maker.release();
+        }
         let (status, resources) =
             wait_pidfd(&self.pidfd).map_err(|source| ProcessError::Reap { pid: self.pid, source })?;
         let reaped_ns = monotonic_ns();
         let usage = self.group.as_ref().filter(|_| self.read_usage).map(Group::usage);
         let removed = self.group.as_mut().map_or(Ok(()), Group::remove);
         drop(self.end.take());
+        drop(self.maker.take());
         let gone_ns = monotonic_ns();
         self.group = None;
         self.exit = Some(Exit { status, resources, usage, ended_ns, reaped_ns, gone_ns });

@@ -16,6 +16,8 @@ use crate::error::PrepareError;
 use crate::options::{Bind, Proc};
 use crate::plan::{Op, SYS_SLOT};
 use crate::prepare::c_string;
+use crate::steps::Mounts;
+use crate::timeline::Phase;
 
 /// The program's place in the root.
 pub(crate) const PROGRAM: &CStr = c"/program";
@@ -53,11 +55,13 @@ pub(crate) struct Root<'a> {
     pub(crate) terminals: bool,
     /// Whether there is a place for /sys.
     pub(crate) sys: bool,
+    /// Whether the root is built before there is the child.
+    pub(crate) apart: bool,
 }
 
 impl Root<'_> {
-    /// The steps from the inherited mounts to a finished root as the working directory.
-    pub(crate) fn build(&self) -> Result<Vec<Op>, PrepareError> {
+    /// The steps from the inherited mounts to a finished root.
+    pub(crate) fn build(&self) -> Result<Mounts, PrepareError> {
         // Before anything is taken: a copy of a shared mount would be in the same group, and what is mounted over it in both.
         let mut ops = vec![change(c"/", libc::MS_REC | libc::MS_PRIVATE)];
         let mut place = Vec::new();
@@ -124,7 +128,11 @@ impl Root<'_> {
         if self.terminals {
             ops.push(terminals(self.user_namespace));
         }
-        if !bind_proc {
+        let mut mounts = Mounts::default();
+        if self.apart {
+            mounts.early.push(new_proc(self.proc, slot));
+            mounts.late.extend(placed_proc(self.proc, slot));
+        } else if !bind_proc {
             ops.push(Op::Mount {
                 source: Some(relative("proc")),
                 target: relative("proc"),
@@ -135,8 +143,8 @@ impl Root<'_> {
                 data: None,
             });
         }
-        if !read_only {
-            ops.extend(masks(""));
+        if !read_only && !self.apart {
+            ops.extend(masks());
         }
         // /tmp is a part of the same file system, mounted once more: it stays writable (and without devices) when the mount
         // of the root is made read-only.
@@ -150,7 +158,9 @@ impl Root<'_> {
         // Without MS_NODEV from here on, so that the nodes in /dev work. Nobody can make one on a read-only mount.
         let nodev = if self.user_namespace { libc::MS_NODEV } else { 0 };
         ops.push(change(c".", libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID | nodev));
-        Ok(ops)
+        ops.push(Op::Mark(Phase::Mounts));
+        ops.extend(pivot());
+        Ok(Mounts { root: ops, ..mounts })
     }
 }
 
@@ -184,16 +194,32 @@ pub(crate) fn mount_point() -> Result<&'static str, PrepareError> {
 /// The flags of every mount of proc.
 pub(crate) const PROC_FLAGS: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
+/// A new proc, of the PID namespace of who makes it.
+pub(crate) fn new_proc(proc: Proc, slot: usize) -> Op {
+    let read_only = if proc == Proc::ReadOnly { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC | read_only;
+    Op::NewFileSystem { slot, fstype: c"proc", attributes }
+}
+
+/// In the finished root: proc in its place, and protected.
+pub(crate) fn placed_proc(proc: Proc, slot: usize) -> Vec<Op> {
+    let mut ops = vec![Op::MoveMount { slot, target: relative("proc"), follow: true }];
+    if proc == Proc::Masked {
+        ops.extend(masks());
+    }
+    ops
+}
+
 /// What engines cover, and what they make read-only, in /proc (containers/common, `DefaultMaskedPaths`, `ReadonlyPaths`).
 const MASKED_DIRS: [&str; 2] = ["acpi", "scsi"];
 const MASKED_FILES: [&str; 6] =
     ["kcore", "keys", "latency_stats", "sched_debug", "timer_list", "timer_stats"];
 const READ_ONLY: [&str; 6] = ["asound", "bus", "fs", "irq", "sys", "sysrq-trigger"];
 
-/// Covers and protects paths of a /proc that can be written to; `root` is "" or "/". Which of them there are depends on the
+/// Covers and protects paths of a /proc that can be written to. Which of them there are depends on the
 /// kernel, and shows when they are mounted on.
-pub(crate) fn masks(root: &str) -> Vec<Op> {
-    let target = |name: &str| relative(&format!("{root}proc/{name}"));
+fn masks() -> Vec<Op> {
+    let target = |name: &str| relative(&format!("proc/{name}"));
     let mount = |source, target, fstype, flags, data| {
         Op::IfThere(Box::new(Op::Mount { source: Some(source), target, fstype, flags, data }))
     };
@@ -201,10 +227,9 @@ pub(crate) fn masks(root: &str) -> Vec<Op> {
         let data = Some(relative("size=0,mode=555"));
         mount(relative("tmpfs"), target(name), Some(c"tmpfs"), PROC_FLAGS | libc::MS_RDONLY, data)
     });
-    let null = relative(&format!("{root}dev/null"));
-    let files = MASKED_FILES
-        .into_iter()
-        .map(|name| mount(null.clone(), target(name), None, libc::MS_BIND, None));
+    let null = relative("dev/null");
+    let files =
+        MASKED_FILES.into_iter().map(|name| mount(null.clone(), target(name), None, libc::MS_BIND, None));
     let read_only = READ_ONLY.into_iter().flat_map(|name| {
         let target = target(name);
         let read_only = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | PROC_FLAGS;
@@ -310,14 +335,15 @@ mod tests {
 
     fn small(program: Option<&Path>, user_namespace: bool) -> Root<'_> {
         let (own_pids, bytes, binds, proc) = (true, 4096, &[], Proc::ReadOnly);
-        Root { program, user_namespace, own_pids, bytes, binds, proc, terminals: false, sys: false }
+        let (terminals, sys, apart) = (false, false, false);
+        Root { program, user_namespace, own_pids, bytes, binds, proc, terminals, sys, apart }
     }
 
     #[test]
     fn what_comes_from_the_host_is_taken_before_the_new_root_covers_it() {
         let program = Path::new("/tmp/program");
         let root = small(Some(program), true);
-        let ops = root.build().expect("a Linux has a /tmp");
+        let ops = root.build().expect("a Linux has a /tmp").root;
         let position = |wanted: fn(&Op) -> bool| ops.iter().position(wanted).expect("the step is there");
         let last_taken =
             ops.iter().rposition(|op| matches!(op, Op::OpenTree { .. })).expect("the program is taken");
@@ -328,7 +354,7 @@ mod tests {
     #[test]
     fn root_makes_its_own_device_nodes() {
         let root = small(None, false);
-        let ops = root.build().expect("a Linux has a /tmp");
+        let ops = root.build().expect("a Linux has a /tmp").root;
         let made = ops.iter().filter(|op| matches!(op, Op::Mknod { device: 1.., .. })).count();
         assert_eq!(made, DEVICES.len());
         assert!(!ops.iter().any(|op| matches!(op, Op::OpenTree { .. })));

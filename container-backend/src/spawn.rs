@@ -1,14 +1,14 @@
 //! One start: from the caller's side.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use crate::aide::{Duties, Requests};
+use crate::beside::Maker;
 use crate::child::{self, Exec, Fate, Init, Pause, Shared, Start, Told};
 use crate::config::{Stdio, Stream};
 use crate::error::SpawnError;
 use crate::isolation::Layer;
-use crate::network::Maker;
 use crate::plan::Op;
 use crate::prepare::{Prepared, Root, duplicate_above_stdio};
 use crate::process::{self, Belongings, Process, Status};
@@ -56,7 +56,7 @@ impl Prepared {
     }
 
     fn start(&self, stdio: Stdio<'_>, exec: Exec, pause: Option<Told>) -> Result<Process, SpawnError> {
-        let maker = self.network_maker();
+        let maker = self.maker()?;
         let mut group = self.groups.as_ref().map(|plan| plan.make()).transpose()?;
         let cgroup_made_ns = group.as_ref().map(|_| monotonic_ns());
         let end = self.outside.as_ref().map(OuterEnd::new);
@@ -78,7 +78,7 @@ impl Prepared {
             image: image.as_ref().map_or(-1, AsRawFd::as_raw_fd),
             caller: self.caller.as_raw_fd(),
             pause,
-            network: maker.as_ref(),
+            beside: maker.as_ref(),
             requests: &requests,
             shared: &shared,
         };
@@ -95,6 +95,9 @@ impl Prepared {
             maker: maker.as_ref().map(Maker::state),
         };
         let (cloned, helped) = duties.beside(&requests, || self.clone_child(&start, clone_into))?;
+        let not_built = maker.as_ref().and_then(|maker| maker.failed().map(Op::to_string));
+        let stays = maker.as_ref().is_some_and(|maker| maker.stays() && not_built.is_none());
+        let (staying, maker) = if stays { (maker, None) } else { (None, maker) };
         if let Some(maker) = maker {
             maker.finish(&self.stacks);
         }
@@ -105,7 +108,7 @@ impl Prepared {
         let fate = shared.fate();
         if fate != Fate::Executed {
             let filtered = matches!(process::reap(&pidfd), Some(Status::Signaled(libc::SIGSYS)));
-            let error = if filtered { SpawnError::Filtered } else { self.failure(fate) };
+            let error = if filtered { SpawnError::Filtered } else { self.failure(fate, not_built) };
             return Err(helped.err().map_or(error, SpawnError::from));
         }
         if let Some(group) = &mut group {
@@ -113,16 +116,29 @@ impl Prepared {
         }
         let timeline = Timeline::new(marks(&shared, executed_ns), cgroup_made_ns);
         let whole_kill = self.isolation.has(Layer::Pid);
-        Ok(Process::new(pid, pidfd, timeline, Belongings { group, end }, self.usage, whole_kill))
+        Ok(Process::new(
+            pid,
+            pidfd,
+            timeline,
+            Belongings { group, end, maker: staying },
+            self.usage,
+            whole_kill,
+        ))
     }
 
-    /// Whoever makes the network namespace beside this start; `None` where the clone does it, or there is none.
-    fn network_maker(&self) -> Option<Maker> {
+    /// Whoever makes namespaces beside this start; `None` where the clone does it, or there are none.
+    fn maker(&self) -> Result<Option<Maker>, SpawnError> {
         if !self.network_beside {
-            return None;
+            return Ok(None);
         }
         let early = self.maker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        early.or_else(|| Maker::start(&self.stacks, self.loopback))
+        let maker = early.or_else(|| Maker::start(&self.stacks, self.beside));
+        if let Some(root) = &self.root_beside {
+            // One has been started before: what would be missing now is room for another.
+            let maker = maker.as_ref().ok_or_else(|| SpawnError::Aide(sys::os_error(libc::EAGAIN)))?;
+            maker.build(Arc::clone(root));
+        }
+        Ok(maker)
     }
 
     /// The clone itself, with all signals blocked. Returns when the child executes, or has ended.
@@ -136,7 +152,7 @@ impl Prepared {
         // SAFETY: all zero is a valid clone_args.
         let mut args: CloneArgs = unsafe { std::mem::zeroed() };
         let mut shared = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | self.clone_flags;
-        if self.network_beside && start.network.is_none() {
+        if self.network_beside && start.beside.is_none() {
             shared |= libc::CLONE_NEWNET;
         }
         args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
@@ -177,12 +193,14 @@ impl Prepared {
         Ok((i32::try_from(pid).unwrap_or(-1), pidfd, executed_ns))
     }
 
-    fn failure(&self, fate: Fate) -> SpawnError {
+    /// `not_built`: the step that failed of a root built beside the start.
+    fn failure(&self, fate: Fate, not_built: Option<String>) -> SpawnError {
         match fate {
             Fate::Failed { op, errno } => {
                 let source = sys::os_error(errno);
                 let op = self.ops.get(op);
-                let step = op.map(Op::to_string).unwrap_or_default();
+                let waited = not_built.filter(|_| matches!(op, Some(Op::Enter(_))));
+                let step = waited.or_else(|| op.map(Op::to_string)).unwrap_or_default();
                 let is_refused = source.kind() == std::io::ErrorKind::PermissionDenied;
                 match op.filter(|_| is_refused).and_then(Op::takes) {
                     Some(takes) => SpawnError::Right { step, takes, source },
@@ -271,11 +289,11 @@ mod tests {
     use std::sync::{atomic::Ordering::Relaxed, mpsc};
     use std::time::Duration;
 
+    use crate::beside::UNSUPPORTED;
     use crate::cgroup::GroupPlan;
     use crate::config::{Config, Program};
     use crate::error::PrepareError;
     use crate::isolation::{Isolation, Layer};
-    use crate::network::UNSUPPORTED;
     use crate::options::Network;
     use crate::probe::probe;
     use crate::veth::Veth;

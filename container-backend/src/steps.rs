@@ -46,19 +46,21 @@ pub(crate) struct Granted {
     pub(crate) has_group: bool,
     /// Ranges of users and groups, written by the [`aide`](crate::aide).
     pub(crate) ranges: bool,
+    /// A root that is built beside the rest.
+    pub(crate) apart: bool,
 }
 
 /// The list of steps, in the order in which they must be made.
 pub(crate) fn steps(
     config: &Config,
     isolation: Isolation,
-    program: &Found,
+    mounts: Mounts,
     lower: Option<&Root>,
     given: Granted,
 ) -> Result<Vec<Op>, PrepareError> {
     let options = &config.options;
     let has = |layer| isolation.has(layer);
-    let Granted { has_group, ranges } = given;
+    let Granted { has_group, ranges, apart } = given;
     let veth = match &options.network {
         Network::Veth(veth) => Some(veth),
         _ => None,
@@ -112,7 +114,15 @@ pub(crate) fn steps(
     }
     mark(&mut ops, Phase::Cgroup);
     if has(Layer::Mount) {
-        mounts(config, isolation, program, lower, &mut ops)?;
+        let Mounts { early, root, late } = mounts;
+        ops.extend(early);
+        ops.extend(root);
+        if apart {
+            ops.push(Op::Enter(libc::CLONE_NEWNS | libc::CLONE_NEWNET));
+            ops.push(Op::Mark(Phase::Mounts));
+        }
+        ops.extend(late);
+        ops.push(Op::Mark(Phase::Pivot));
     }
     if let Some(user) = &options.user {
         user.check()?;
@@ -130,8 +140,8 @@ pub(crate) fn steps(
     if veth.is_some() {
         ops.push(Op::AwaitLink);
     }
-    if config.network_beside {
-        ops.push(Op::EnterNetwork);
+    if config.network_beside && !apart {
+        ops.push(Op::Enter(libc::CLONE_NEWNET));
     }
     if options.sys {
         if let Some(layer) = [Layer::Mount, Layer::Net].into_iter().find(|&layer| !has(layer)) {
@@ -184,50 +194,52 @@ pub(crate) fn steps(
     Ok(ops)
 }
 
-/// The root, and the way into it.
-fn mounts(
-    config: &Config,
-    isolation: Isolation,
-    program: &Found,
-    lower: Option<&Root>,
-    ops: &mut Vec<Op>,
-) -> Result<(), PrepareError> {
-    let options = &config.options;
-    let (user_namespace, own_pids) = (isolation.has(Layer::User), isolation.has(Layer::Pid));
-    let (binds, proc, terminals, bytes) =
-        (options.binds.as_slice(), options.proc(), options.terminals(), config.tmp_bytes);
-    let sys = options.sys;
-    if bytes == 0 {
-        // To tmpfs that means without a limit.
-        return Err(PrepareError::LimitValue { limit: "size of the file system in memory", value: 0 });
-    }
-    if sys && user_namespace {
-        ops.push(rootfs::sys_early());
-    }
-    if let Some(root) = lower {
-        let (lower, overlay) = (root.lower(), root.overlay);
-        let given = Given { lower, user_namespace, own_pids, bytes, binds, proc, terminals, overlay, sys };
-        let (before, after) = given.build()?;
-        ops.extend(before);
-        ops.push(Op::Mark(Phase::Mounts));
-        ops.extend(after);
-    } else {
-        let root = rootfs::Root {
-            program: program.path(),
-            user_namespace,
-            own_pids,
-            bytes,
-            binds,
-            proc,
-            terminals,
-            sys,
+/// The steps to a root, in three parts that follow one another.
+#[derive(Debug, Default)]
+pub(crate) struct Mounts {
+    /// By the child, while it sees the caller's mounts: proc, which a user namespace may make only while another is seen.
+    pub(crate) early: Vec<Op>,
+    /// From the caller's mounts to the new root; none of it is of the child's own processes where that is to be built
+    /// [beside](crate::beside) the rest.
+    pub(crate) root: Vec<Op>,
+    /// By the child, in the new root.
+    pub(crate) late: Vec<Op>,
+}
+
+impl Mounts {
+    /// `apart`: the root is built beside the rest.
+    pub(crate) fn new(
+        config: &Config,
+        isolation: Isolation,
+        program: &Found,
+        lower: Option<&Root>,
+        apart: bool,
+    ) -> Result<Self, PrepareError> {
+        let options = &config.options;
+        if !isolation.has(Layer::Mount) {
+            return Ok(Self::default());
+        }
+        let (user_namespace, own_pids) = (isolation.has(Layer::User), isolation.has(Layer::Pid));
+        let (binds, proc, terminals, bytes) =
+            (options.binds.as_slice(), options.proc(), options.terminals(), config.tmp_bytes);
+        let sys = options.sys;
+        if bytes == 0 {
+            // To tmpfs that means without a limit.
+            return Err(PrepareError::LimitValue { limit: "size of the file system in memory", value: 0 });
+        }
+        let mut mounts = if let Some(root) = lower {
+            let (lower, overlay) = (root.lower(), root.overlay);
+            Given { lower, user_namespace, own_pids, bytes, binds, proc, terminals, overlay, sys }.build()?
+        } else {
+            let program = program.path();
+            rootfs::Root { program, user_namespace, own_pids, bytes, binds, proc, terminals, sys, apart }
+                .build()?
         };
-        ops.extend(root.build()?);
-        ops.push(Op::Mark(Phase::Mounts));
-        ops.extend(rootfs::pivot());
+        if sys && user_namespace {
+            mounts.early.push(rootfs::sys_early());
+        }
+        Ok(mounts)
     }
-    ops.push(Op::Mark(Phase::Pivot));
-    Ok(())
 }
 
 /// The filter that was asked for.
@@ -237,5 +249,5 @@ fn filter(options: &Options) -> Vec<libc::sock_filter> {
 
 /// The capabilities that the child has to choose from: all in a user namespace of its own, the caller's otherwise.
 fn available(user_namespace: bool) -> u64 {
-    if user_namespace { u64::MAX } else { of_caller("CapPrm").unwrap_or(u64::MAX) }
+    if user_namespace { u64::MAX } else { of_caller().map_or(u64::MAX, |own| own.permitted) }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::capabilities::of_caller;
+use crate::capabilities::{NET_ADMIN, of_caller};
 use crate::error::PrepareError;
 use crate::netlink::{self, Address, Message};
 use crate::sys::{self, Ret, call};
@@ -218,9 +218,7 @@ impl Drop for OuterEnd {
 
 /// Whether the caller may make interfaces in its own network namespace.
 fn has_net_admin() -> bool {
-    /// `CAP_NET_ADMIN`.
-    const NET_ADMIN: u32 = 12;
-    of_caller("CapEff").is_some_and(|bits| bits & 1 << NET_ADMIN != 0)
+    of_caller().is_some_and(|own| own.effective & 1 << NET_ADMIN != 0)
 }
 
 #[cfg(test)]

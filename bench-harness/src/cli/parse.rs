@@ -50,6 +50,7 @@ fn plain_run(args: &[OsString]) -> Option<RunArgs> {
         return None;
     }
     let (mut target, mut mem, mut timeout, mut timings, mut file) = (None, None, None, None, Vec::new());
+    let mut container = None::<Box<ContainerOptions>>;
     loop {
         let (option, after) = rest.split_first()?;
         let option = option.to_str()?;
@@ -64,13 +65,22 @@ fn plain_run(args: &[OsString]) -> Option<RunArgs> {
                 timings,
                 file,
                 program,
-                container: None,
+                container,
             });
+        }
+        if option == "--init" {
+            // The one that takes no value; twice is wrong.
+            let init = &mut container.get_or_insert_default().init;
+            if std::mem::replace(init, true) {
+                return None;
+            }
+            rest = after;
+            continue;
         }
         let (value, after) = after.split_first()?;
         let text = value.to_str();
         // What begins like an option is none of the values that are plain; clap knows when it is one after all.
-        if text.is_none_or(|text| text.starts_with('-')) {
+        if text.is_none_or(|text| text.is_empty() || text.starts_with('-')) {
             return None;
         }
         match option {
@@ -79,7 +89,7 @@ fn plain_run(args: &[OsString]) -> Option<RunArgs> {
             "--timeout" if timeout.is_none() => timeout = Some(seconds(text?).ok()?),
             "--timings" if timings.is_none() => timings = Some(value.into()),
             "--file" => file.push(value.clone()),
-            _ => return None,
+            _ => container.get_or_insert_default().set_plain(option, text?)?,
         }
         rest = after;
     }
@@ -94,4 +104,58 @@ fn are_known(command: &clap::Command, args: &[OsString]) -> bool {
         let name = name.split('=').next();
         command.get_arguments().any(|known| known.get_long() == name)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    fn by_clap(line: &str) -> Result<RunArgs, clap::Error> {
+        let command = RunArgs::augment_args(clap::Command::new("run"));
+        let command =
+            ContainerOptions::augment_args(command).mut_arg("program", |program| program.required(false));
+        let mut matches = command.try_get_matches_from(words(line))?;
+        let container = ContainerOptions::from_arg_matches_mut(&mut matches)?;
+        let run = RunArgs::from_arg_matches_mut(&mut matches)?;
+        Ok(RunArgs { container: Some(Box::new(container)), ..run })
+    }
+
+    #[test]
+    fn what_is_plain_is_understood_as_clap_does() {
+        for options in [
+            "--rootfs /a --init --mem 64 --cpus 1.5 --pids 64 --network loopback",
+            "--network veth=10.1.0.2/24,10.1.0.1/24 --hostname box --workdir /w --user 7:8 --timeout 3",
+            "--bind /a:/b:ro --bind /c:/d --env A=1 --env B=2=3 --file /x:/y",
+            "--network host",
+        ] {
+            let line = format!("run --target container {options} -- program --rootfs");
+            let plain = plain_run(&words(&line)).unwrap_or_else(|| panic!("{line} is plain"));
+            let clap = by_clap(&line).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(format!("{plain:?}"), format!("{clap:?}"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_or_seldom_is_left_to_clap() {
+        for options in [
+            "--init --init",
+            "--rootfs /a --rootfs /b",
+            "--pids many",
+            "--cpus 0",
+            "--network moon",
+            "--env A",
+            "--user root",
+            "--rootfs ",
+            "--rootfs=/a",
+            "--detach",
+            "--unknown 1",
+        ] {
+            let line = format!("run --target container {options} -- program");
+            assert!(plain_run(&words(&line)).is_none(), "{line}");
+        }
+    }
 }

@@ -305,6 +305,7 @@ impl ProcessInstance {
         }
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout - SHORT));
         let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        self.process.settle();
         container_backend::give_back_memory_until(self.process.pidfd(), end.map(left));
         self.process.wait(end.map(left))
     }

@@ -13,9 +13,9 @@ use std::ptr;
 use std::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
 
 use crate::aide::Requests;
+use crate::beside::Maker;
 use crate::futex::wait;
 use crate::init::PROGRAM_PID;
-use crate::network::Maker;
 use crate::plan::{Op, TREE_SLOTS};
 use crate::sys::{self, call, flags};
 use shared::{AT_INIT, AT_PROGRAM};
@@ -60,8 +60,8 @@ pub(crate) struct Start<'a> {
     /// A pidfd of the caller.
     pub(crate) caller: RawFd,
     pub(crate) pause: Option<Told>,
-    /// Who makes the network namespace, if not the clone.
-    pub(crate) network: Option<&'a Maker>,
+    /// Who makes namespaces beside this start.
+    pub(crate) beside: Option<&'a Maker>,
     /// What the child may ask of the caller's aide.
     pub(crate) requests: &'a Requests,
     pub(crate) shared: &'a Shared,
@@ -158,16 +158,51 @@ pub(crate) unsafe extern "C" fn main(arg: *const c_void) -> ! {
 ///
 /// As for [`main`].
 unsafe fn run_all(ops: &[Op], first: usize, start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) {
-    let mut index = first;
-    for op in ops {
-        // SAFETY: this function's contract.
-        if let Err(errno) = unsafe { run(op, start, trees) } {
-            start.shared.failed.store(u32::try_from(index).unwrap_or(u32::MAX), Relaxed);
-            start.shared.errno.store(errno, Relaxed);
-            sys::exit(FAILED);
-        }
-        index = index.wrapping_add(1);
+    // SAFETY: this function's contract.
+    if let Err((index, errno)) = unsafe { walk(ops, start, trees) } {
+        start.shared.failed.store(u32::try_from(first + index).unwrap_or(u32::MAX), Relaxed);
+        start.shared.errno.store(errno, Relaxed);
+        sys::exit(FAILED);
     }
+}
+
+/// Makes steps up to the first that fails: which one that is, and its errno.
+///
+/// # Safety
+///
+/// As for [`main`].
+unsafe fn walk(ops: &[Op], start: &Start<'_>, trees: &mut [RawFd; TREE_SLOTS]) -> Result<(), (usize, i32)> {
+    for (index, op) in ops.iter().enumerate() {
+        // SAFETY: this function's contract.
+        unsafe { run(op, start, trees) }.map_err(|errno| (index, errno))?;
+    }
+    Ok(())
+}
+
+/// Makes steps that need nothing of an instance, in a thread that makes no other; which one failed, and its errno.
+///
+/// # Safety
+///
+/// What the steps change must be the calling thread's own.
+pub(crate) unsafe fn make_apart(ops: &[Op]) -> Result<(), (usize, i32)> {
+    let (requests, shared) = (Requests::default(), Shared::default());
+    let nothing = Start {
+        ops,
+        exec: Exec::DryRun,
+        init: None,
+        argv: ptr::null(),
+        envp: ptr::null(),
+        stdio: [0, 1, 2],
+        joins: &[],
+        image: -1,
+        caller: -1,
+        pause: None,
+        beside: None,
+        requests: &requests,
+        shared: &shared,
+    };
+    // SAFETY: this function's contract; the steps' strings live as long as they do.
+    unsafe { walk(ops, &nothing, &mut [-1; TREE_SLOTS]) }
 }
 
 /// Executes the program; returns why it could not.

@@ -6,8 +6,8 @@ use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Start;
+use crate::beside::bring_loopback_up;
 use crate::capabilities::CapHeader;
-use crate::network::{Maker, bring_loopback_up};
 use crate::plan::{Op, TREE_SLOTS};
 use crate::sys::{self, Ret, call, flags};
 
@@ -108,7 +108,7 @@ pub(super) unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SL
             keep_tree(trees, *slot, mount);
             Ok(0)
         }
-        Op::Loopback => match start.network {
+        Op::Loopback => match start.beside {
             Some(maker) if maker.has_loopback() => Ok(0),
             _ => bring_loopback_up(),
         },
@@ -140,7 +140,7 @@ pub(super) unsafe fn run(op: &Op, start: &Start<'_>, trees: &mut [RawFd; TREE_SL
         }
         Op::PivotRoot => sys!(SYS_pivot_root, sys::path(c"."), sys::path(c".")),
         Op::DetachOldRoot => sys!(SYS_umount2, sys::path(c"."), flags(libc::MNT_DETACH)),
-        Op::EnterNetwork => start.network.map_or(Ok(0), Maker::enter),
+        Op::Enter(namespaces) => start.beside.map_or(Ok(0), |maker| maker.enter(*namespaces)),
         Op::NewSession => match sys!(SYS_setsid) {
             // The child of a fresh PID namespace may already be the leader of session 0's group there: it has what it wants.
             Err(libc::EPERM) => Ok(0),
