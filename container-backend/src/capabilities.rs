@@ -2,7 +2,7 @@
 
 use std::ptr;
 
-use crate::sys::call;
+use crate::sys::{call, flags};
 
 /// Names by number (include/uapi/linux/capability.h), without `CAP_`.
 const NAMES: [&str; 41] = [
@@ -113,13 +113,14 @@ impl Capabilities {
     #[must_use]
     pub(crate) fn missing(self) -> Vec<u32> {
         // A capability that the running kernel does not have cannot be asked for; newer ones are dropped, too.
-        let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(LAST_KNOWN)
-            .min(u64::BITS - 1);
-        (0..=last).filter(|cap| self.0 & 1 << cap == 0).collect()
+        (0..u64::BITS).filter(|cap| self.0 & 1 << cap == 0).take_while(|&cap| is_known(cap)).collect()
     }
+}
+
+/// Whether the running kernel has the capability of this number, all of whose numbers follow one another.
+fn is_known(capability: u32) -> bool {
+    // SAFETY: numbers only.
+    unsafe { call(libc::SYS_prctl, [flags(libc::PR_CAPBSET_READ), capability as usize, 0, 0, 0, 0]) }.is_ok()
 }
 
 /// Capabilities by their numbers (include/uapi/linux/capability.h).
@@ -147,9 +148,6 @@ pub(crate) fn of_caller() -> Option<Own> {
         permitted: both(low.permitted, high.permitted),
     })
 }
-
-/// The highest capability of Linux 5.9 and later (`CAP_CHECKPOINT_RESTORE`), where the kernel does not tell.
-const LAST_KNOWN: u32 = 40;
 
 /// The two words per set that capset(2) takes with `_LINUX_CAPABILITY_VERSION_3`.
 #[repr(C)]

@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cgroup::IoLimit;
+use crate::cgroup::{Figures, IoLimit};
 use crate::error::PrepareError;
 use crate::isolation::Isolation;
 use crate::options::Options;
@@ -193,7 +193,7 @@ pub struct Config {
     pub(crate) hostname: Option<String>,
     pub(crate) tmp_bytes: u64,
     pub(crate) die_with_caller: bool,
-    pub(crate) usage: bool,
+    pub(crate) usage: Option<Figures>,
     pub(crate) network_beside: bool,
     pub(crate) start_soon: bool,
     pub(crate) options: Options,
@@ -216,7 +216,7 @@ impl Config {
             hostname: None,
             tmp_bytes: TMP_BYTES,
             die_with_caller: true,
-            usage: false,
+            usage: None,
             network_beside: true,
             start_soon: false,
             options: Options::default(),
@@ -302,7 +302,15 @@ impl Config {
     /// default, since reading them is part of what the end then takes.
     #[must_use]
     pub fn read_usage(mut self, read: bool) -> Self {
-        self.usage = read;
+        self.usage = read.then_some(Figures::All);
+        self
+    }
+
+    /// As [`Config::read_usage`], but only what tells whether a limit was met: [`Usage::oom_kills`](crate::Usage::oom_kills),
+    /// [`throttled_ns`](crate::Usage::throttled_ns) and [`pids_refused`](crate::Usage::pids_refused).
+    #[must_use]
+    pub fn read_limits_met(mut self, read: bool) -> Self {
+        self.usage = read.then_some(Figures::LimitsMet);
         self
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::beside::{Maker, Task};
 use crate::capabilities::{SYS_ADMIN, SYS_CHROOT, of_caller};
-use crate::cgroup::GroupPlan;
+use crate::cgroup::{Figures, GroupPlan};
 use crate::child::Exec;
 use crate::config::{Config, Program};
 use crate::error::{PrepareError, SpawnError};
@@ -135,7 +135,7 @@ pub struct Prepared {
     pub(crate) caller: OwnedFd,
     pub(crate) stacks: Stacks,
     pub(crate) groups: Option<GroupPlan>,
-    pub(crate) usage: bool,
+    pub(crate) usage: Option<Figures>,
     /// Whether the network namespace is made by a [`Maker`] and not by the clone.
     pub(crate) network_beside: bool,
     /// What else that one does.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::beside::Maker;
-use crate::cgroup::{Group, Usage};
+use crate::cgroup::{Figures, Group, Usage};
 use crate::error::ProcessError;
 use crate::sys::{monotonic_ns, timespec};
 use crate::timeline::Timeline;
@@ -67,7 +67,7 @@ pub struct Exit {
     /// What it used.
     pub resources: Resources,
     /// What its control group counted; `None` without one, or where
-    /// [`Config::read_usage`](crate::Config::read_usage) was not asked for.
+    /// [`Config::read_usage`](crate::Config::read_usage) or [`read_limits_met`](crate::Config::read_limits_met) was not asked for.
     pub usage: Option<Usage>,
     /// When the caller was told that it has ended.
     pub ended_ns: u64,
@@ -95,7 +95,7 @@ pub struct Process {
     group: Option<Group>,
     end: Option<OuterEnd>,
     maker: Option<Maker>,
-    read_usage: bool,
+    read_usage: Option<Figures>,
     /// Whether the first process's death is everyone's (it is process 1 of a PID namespace).
     whole_kill: bool,
     exit: Option<Exit>,
@@ -109,7 +109,7 @@ impl Process {
         pidfd: OwnedFd,
         timeline: Timeline,
         Belongings { group, end, maker }: Belongings,
-        read_usage: bool,
+        read_usage: Option<Figures>,
         whole_kill: bool,
     ) -> Self {
         Self { pid, pidfd, timeline, group, end, maker, read_usage, whole_kill, exit: None, detached: false }
@@ -148,7 +148,7 @@ impl Process {
     /// What the instance's control group counts at this moment; `None` where it has none, or no longer.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.group.as_ref().map(Group::usage)
+        self.group.as_ref().map(|group| group.usage(Figures::All))
     }
 
     /// Waits for the program's end, at most for `timeout`; `None` if it is still running then.
@@ -244,7 +244,7 @@ impl Process {
         let (status, resources) =
             wait_pidfd(&self.pidfd).map_err(|source| ProcessError::Reap { pid: self.pid, source })?;
         let reaped_ns = monotonic_ns();
-        let usage = self.group.as_ref().filter(|_| self.read_usage).map(Group::usage);
+        let usage = self.group.as_ref().zip(self.read_usage).map(|(group, figures)| group.usage(figures));
         let removed = self.group.as_mut().map_or(Ok(()), Group::remove);
         drop(self.end.take());
         drop(self.maker.take());

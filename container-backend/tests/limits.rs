@@ -72,6 +72,19 @@ fn a_fork_bomb_ends_at_its_limit_and_all_of_it_is_gone_afterwards() {
 }
 
 #[test]
+fn what_was_met_is_read_without_the_rest() {
+    let limits = MEMORY.pids(8);
+    let Some(config) = container(&["forks", "100"]) else { return };
+    if limited(Some(config.clone()), limits).is_none() {
+        return;
+    }
+    let ran = run(config.limits(limits).read_limits_met(true));
+    let usage = ran.exit.usage.expect("it was asked for");
+    assert!(usage.pids_refused.is_none_or(|refused| refused > 0), "{usage:?}");
+    assert_eq!((usage.memory_bytes, usage.memory_peak_bytes, usage.cpu_ns), (None, None, None));
+}
+
+#[test]
 fn a_program_that_burns_gets_the_cpu_time_that_it_was_given() {
     let Some(prepared) = limited(container(&["burn", "500"]), Limits::none().cpu_millis(100)) else { return };
     let ran = run_prepared(&prepared);

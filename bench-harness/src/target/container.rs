@@ -83,7 +83,7 @@ impl Target for Container {
         let config = files.fold(config, Config::bind);
         // What a run met of its limits is said at its end; where many are compared, reading it would be part of each.
         let said = launch.once && !limits.is_none();
-        let prepared = prepare(config.limits(limits).start_soon(launch.once).read_usage(said))?;
+        let prepared = prepare(config.limits(limits).start_soon(launch.once).read_limits_met(said))?;
         // One run by itself has what was asked for or is no run; a comparison goes on, and says what is missing.
         match prepared.prepared.limits_unavailable().filter(|_| launch.once) {
             Some(reason) => {

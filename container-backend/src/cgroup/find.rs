@@ -1,6 +1,8 @@
 //! Which control group hierarchies the host has, and where the caller is in each.
 
+use std::borrow::Cow;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Which version of control groups a hierarchy is.
@@ -62,8 +64,8 @@ impl Hierarchies {
     ///
     /// If one of the two cannot be read.
     pub fn find() -> std::io::Result<Self> {
-        let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let mountinfo = read("/proc/self/mountinfo")?;
+        let own = read("/proc/self/cgroup")?;
         let mut found = Self::parse(&mountinfo, &own);
         for hierarchy in found.all.iter_mut().filter(|h| h.version == Version::V2) {
             hierarchy.controllers = words(&hierarchy.own.join("cgroup.controllers"));
@@ -93,26 +95,24 @@ impl Hierarchies {
         for line in mountinfo.lines() {
             // 31 23 0:28 ROOT MOUNTPOINT OPTIONS [TAGS...] - FSTYPE SOURCE SUPER_OPTIONS (proc_pid_mountinfo(5))
             let Some((left, right)) = line.split_once(" - ") else { continue };
-            let left: Vec<&str> = left.split(' ').collect();
-            let right: Vec<&str> = right.split(' ').collect();
-            let (Some(root), Some(mount), Some(fstype)) = (left.get(3), left.get(4), right.first()) else {
-                continue;
-            };
-            let options: Vec<&str> = right.get(2).map(|o| o.split(',').collect()).unwrap_or_default();
-            let (version, controllers, path) = match *fstype {
+            let mut right = right.split(' ');
+            let Some(fstype @ ("cgroup" | "cgroup2")) = right.next() else { continue };
+            let mut left = left.split(' ').skip(3);
+            let (Some(root), Some(mount)) = (left.next(), left.next()) else { continue };
+            let (version, controllers, path) = match fstype {
                 "cgroup2" => (Version::V2, Vec::new(), own_path(own, "")),
-                "cgroup" => {
+                _ => {
                     // Among the mount options, the controllers are those that /proc/self/cgroup knows.
+                    let options: Vec<&str> = right.nth(1).map(|o| o.split(',').collect()).unwrap_or_default();
                     let Some((names, path)) = own_v1(own, &options) else { continue };
                     (Version::V1, names, Some(path))
                 }
-                _ => continue,
             };
             let (Some(path), mount) = (path, unescape(mount)) else { continue };
             // A mount may show only a part of the hierarchy; the own group must lie within it.
             let root = unescape(root);
-            let Ok(inside) = Path::new(&path).strip_prefix(&root) else { continue };
-            let mount = PathBuf::from(mount);
+            let Ok(inside) = Path::new(&path).strip_prefix(&*root) else { continue };
+            let mount = PathBuf::from(&*mount);
             let own = mount.join(inside);
             if !all.iter().any(|h| h.version == version && h.controllers == controllers) {
                 all.push(Hierarchy { version, mount, own, controllers });
@@ -120,6 +120,16 @@ impl Hierarchies {
         }
         Self { all }
     }
+}
+
+/// Reads a file that the kernel writes as it is read, with room for all of it at once: each call would wait anew for who
+/// is mounting.
+fn read(path: &str) -> std::io::Result<String> {
+    const ROOM: usize = 16 << 10;
+    let mut text = String::with_capacity(ROOM);
+    // Through an adapter: a file's own function asks for its length first, which is none here.
+    fs::File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The caller's path in the hierarchy with this controller list (empty: v2), from lines like `4:memory:/path`.
@@ -142,11 +152,15 @@ fn own_v1(own: &str, options: &[&str]) -> Option<(Vec<String>, String)> {
 }
 
 /// Undoes the octal escapes of mountinfo (`\040` for a space).
-fn unescape(text: &str) -> String {
+fn unescape(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return text.into();
+    }
     ["\\040", "\\011", "\\012", "\\134"]
         .into_iter()
         .zip([" ", "\t", "\n", "\\"])
         .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+        .into()
 }
 
 /// The words of a small file; none if it cannot be read.

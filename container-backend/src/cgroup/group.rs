@@ -38,6 +38,14 @@ pub struct Usage {
     pub io_written_bytes: Option<u64>,
 }
 
+/// Which figures are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Figures {
+    /// Those that tell whether a limit was met.
+    LimitsMet,
+    All,
+}
+
 /// One directory of an instance.
 #[derive(Debug)]
 struct Part {
@@ -130,8 +138,8 @@ impl Group {
         self.parts.iter().map(|part| part.base.path.join(self.name.to_string_lossy().as_ref())).collect()
     }
 
-    /// Reads all figures that there are, each file once: this is done when an instance ends, too.
-    pub(crate) fn usage(&self) -> Usage {
+    /// Reads the figures that there are, each file once: this is done when an instance ends, too.
+    pub(crate) fn usage(&self, figures: Figures) -> Usage {
         let read = |version: Version, file: &CStr| {
             let mut parts =
                 self.parts.iter().filter(|part| part.base.version == version && part.base.may_have(file));
@@ -140,11 +148,20 @@ impl Group {
         let text = |new: &CStr, old: &CStr| read(V2, new).or_else(|| read(V1, old));
         let number = |text: Option<String>| text.and_then(|text| text.trim().parse::<u64>().ok());
         let field = |text: Option<String>, key: &str| text.and_then(|text| keyed(&text, key));
+        let us = |us: u64| us.saturating_mul(1000);
+        let cpu = text(c"cpu.stat", c"cpu.stat").unwrap_or_default();
+        let met = Usage {
+            oom_kills: field(text(c"memory.events", c"memory.oom_control"), "oom_kill"),
+            throttled_ns: keyed(&cpu, "throttled_usec").map(us).or_else(|| keyed(&cpu, "throttled_time")),
+            pids_refused: field(text(c"pids.events", c"pids.events"), "max"),
+            ..Usage::default()
+        };
+        if figures == Figures::LimitsMet {
+            return met;
+        }
         let memory_bytes = number(text(c"memory.current", c"memory.usage_in_bytes"));
         // v1 knows memory and swap together only.
         let swap_v1 = || number(read(V1, c"memory.memsw.usage_in_bytes"))?.checked_sub(memory_bytes?);
-        let us = |us: u64| us.saturating_mul(1000);
-        let cpu = text(c"cpu.stat", c"cpu.stat").unwrap_or_default();
         let io_v2 = |text: String| ["rbytes", "wbytes"].map(|key| device_io::sum_v2(&text, key));
         let io_v1 = |text: String| ["Read", "Write"].map(|key| device_io::sum_v1(&text, key));
         let io = read(V2, c"io.stat").map(io_v2);
@@ -152,13 +169,11 @@ impl Group {
         Usage {
             memory_bytes,
             memory_peak_bytes: number(text(c"memory.peak", c"memory.max_usage_in_bytes")),
-            oom_kills: field(text(c"memory.events", c"memory.oom_control"), "oom_kill"),
             cpu_ns: keyed(&cpu, "usage_usec").map(us).or_else(|| number(read(V1, c"cpuacct.usage"))),
-            throttled_ns: keyed(&cpu, "throttled_usec").map(us).or_else(|| keyed(&cpu, "throttled_time")),
-            pids_refused: field(text(c"pids.events", c"pids.events"), "max"),
             swap_bytes: number(read(V2, c"memory.swap.current")).or_else(swap_v1),
             io_read_bytes: io.map(|[read, _]| read),
             io_written_bytes: io.map(|[_, written]| written),
+            ..met
         }
     }
 

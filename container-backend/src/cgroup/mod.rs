@@ -16,7 +16,7 @@ mod plan;
 mod sweeper;
 
 pub use find::{Hierarchies, Kind};
-pub(crate) use group::Group;
 pub use group::Usage;
+pub(crate) use group::{Figures, Group};
 pub use io::IoLimit;
 pub(crate) use plan::GroupPlan;
