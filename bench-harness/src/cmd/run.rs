@@ -65,6 +65,8 @@ pub fn run(args: &RunArgs) -> Result<u8, HarnessError> {
     let mut instance = prepared.spawn(Stdio::default()).map_err(failed)?;
     let leader = instance.pids().first().copied().unwrap_or(0);
     signals::guard(leader);
+    // What another start would need is not kept for the time of this one, nor is its end to wait for that.
+    drop(prepared);
     let mut waited = instance.wait(args.timeout);
     let timed_out = matches!(waited, Ok(None));
     if timed_out {
