@@ -147,6 +147,10 @@ pub struct CompareArgs {
     /// Longest time that one launch may take, in seconds
     #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
+    /// Let the host rest for so many milliseconds before each launch of startup, so that what the kernel still does for the instance
+    /// before is over
+    #[arg(long, value_name = "MS", default_value_t = crate::plan::REST_MS, value_parser = clap::value_parser!(u64).range(..=1000))]
+    pub rest: u64,
     /// In startup, also start so many at once, 2 to 64: per instance, p99 and rate
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=64))]
     pub concurrency: Option<u32>,
@@ -275,6 +279,9 @@ pub struct SelftestArgs {
     /// Comparisons of each kind that are measured
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub real: u32,
+    /// Let the host rest for so many milliseconds before each launch, as compare does
+    #[arg(long, value_name = "MS", default_value_t = crate::plan::REST_MS, value_parser = clap::value_parser!(u64).range(..=1000))]
+    pub rest: u64,
     /// Comparisons of each kind that are drawn from the measured ones without a delay
     #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub simulated: u32,

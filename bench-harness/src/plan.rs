@@ -60,10 +60,17 @@ pub struct Effort {
     /// A cell of start-up or overhead is done when the intervals of its medians are this narrow: half of the interval as a
     /// part of the median, in every target.
     pub narrow_enough: f64,
+    /// How long the host rests before each launch of start-up.
+    pub rest: Duration,
     /// Time for the usual three experiments together; the others take [theirs](Effort::budget_of) beside it. One starts no new
     /// block once its part is used up.
     pub budget: Duration,
 }
+
+/// How long the host rests before each launch of start-up, in milliseconds. The kernel takes an instance down for some time after its
+/// end (a network namespace for tens of milliseconds), which would be in the next one's times: a carry-over effect, against which a
+/// washout period is the remedy (Senn, *Cross-over Trials in Clinical Research*, 2nd ed., 2002, section 1.4).
+pub const REST_MS: u64 = 10;
 
 /// Blocks that are made even where the time budget is used up: fewer give no interval.
 pub const LEAST_BLOCKS: u32 = 6;
@@ -116,6 +123,7 @@ impl Profile {
                 warmup_blocks: 1,
                 overhead_repetition: Duration::from_millis(10),
                 narrow_enough: 0.01,
+                rest: Duration::from_millis(REST_MS),
                 budget: Duration::from_secs(45),
             },
             Self::Standard => Effort {
@@ -127,6 +135,7 @@ impl Profile {
                 warmup_blocks: 2,
                 overhead_repetition: Duration::from_millis(20),
                 narrow_enough: 0.005,
+                rest: Duration::from_millis(REST_MS),
                 budget: Duration::from_secs(600),
             },
             Self::Thorough => Effort {
@@ -138,6 +147,7 @@ impl Profile {
                 warmup_blocks: 3,
                 overhead_repetition: Duration::from_millis(50),
                 narrow_enough: 0.0025,
+                rest: Duration::from_millis(REST_MS),
                 budget: Duration::from_secs(3_600),
             },
         }

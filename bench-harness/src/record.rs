@@ -289,6 +289,8 @@ pub struct Design {
     /// CPUs of harness and instances where they were parted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Placement>,
+    /// How long the host rested before each launch of start-up, in milliseconds; 0 in recordings of versions that let it not.
+    pub rest_ms: u64,
     /// Page cache of the start-ups: `warm`, `cold` or `both`.
     pub cache: String,
     /// SHA-256 of the program from before that the other was measured in turn with.

@@ -89,8 +89,12 @@ impl Tally {
         clopper_pearson(self.called(), self.tries)
     }
 
-    /// Whether it is as it should be; `None` where nothing is asked of it.
+    /// Whether it is as it should be; `None` where nothing is asked of it: of two recordings, between which the host may move by what
+    /// no test of their launches can tell.
     pub fn passes(&self) -> Option<bool> {
+        if self.way == Way::OneAfterTheOther {
+            return None;
+        }
         if self.injected == 0.0 {
             Some(self.share() <= MOST_FALSE)
         } else {
@@ -121,6 +125,8 @@ pub struct Effort {
     pub drawn: u32,
     /// Seed of order and draws.
     pub seed: u64,
+    /// How long the host rests before each launch.
+    pub rest: Duration,
 }
 
 /// What came of it.
@@ -136,6 +142,12 @@ impl Findings {
     /// Whether the gate keeps its promises here.
     pub fn pass(&self) -> bool {
         self.tallies.iter().all(|tally| tally.passes().unwrap_or(true))
+    }
+
+    /// Whether recordings that were made one after the other give no more false alarms than are promised in turn.
+    pub fn apart_is_as_good(&self) -> bool {
+        let apart = self.tallies.iter().filter(|tally| tally.way == Way::OneAfterTheOther);
+        apart.filter(|tally| tally.injected == 0.0).all(|tally| tally.share() <= MOST_FALSE)
     }
 
     /// The result as a table.
@@ -199,7 +211,7 @@ pub fn run(
     let prepare =
         |delay: Duration| target(delay).prepare(&subject.launch(mem_mib)).map_err(LaunchFailure::Start);
     let plain = prepare(Duration::ZERO)?;
-    let mut bench = Measuring { subject, observer, seed: effort.seed, block: 0 };
+    let mut bench = Measuring { subject, observer, seed: effort.seed, block: 0, rest: effort.rest };
     // Brings code and files into memory; not counted.
     bench.one_after_the_other(&*plain, 5)?;
     let mut same = Vec::new();
@@ -274,10 +286,12 @@ struct Measuring<'a> {
     observer: &'a mut Observer,
     seed: u64,
     block: u32,
+    rest: Duration,
 }
 
 impl Measuring<'_> {
     fn launch(&mut self, prepared: &dyn Prepared) -> Result<f64, LaunchFailure> {
+        std::thread::sleep(self.rest);
         let seen = self.subject.launched(self.observer, prepared)?;
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one start: far below 2^53")]
         let ready = seen.ready() as f64;
@@ -329,6 +343,11 @@ mod tests {
         assert_eq!(tally(0.05, 0, 0).passes(), None);
         assert_eq!(tally(0.10, 18, 0).passes(), Some(true));
         assert_eq!(tally(0.10, 17, 3).passes(), Some(false));
+        let apart = Tally { way: Way::OneAfterTheOther, ..tally(0.0, 2, 0) };
+        assert_eq!(apart.passes(), None);
+        let findings = |tallies| Findings { median_ns: 1.0, tallies };
+        assert!(!findings(vec![apart]).apart_is_as_good());
+        assert!(findings(vec![apart, tally(0.0, 1, 0)]).pass());
         assert_eq!(tally(0.0, 0, 0).interval().map(|found| found.low), Some(0.0));
     }
 

@@ -179,7 +179,8 @@ fn whole_commands(ways: &[Way]) {
         let over = |ours: &[f64]| (at(ours, 50) / median, at(ours, 0) / least);
         let ((plain, plain_least), (full, full_least)) = (over(&ours), over(&everything));
         let judged = if way.name == FLOOR { plain } else { full };
-        let goal = way.goal.map(|goal| format!(", {judged:.2} to be at most {goal}: {}", met(judged <= goal)));
+        let goal =
+            way.goal.map(|goal| format!(", {judged:.2} to be at most {goal}: {}", met(judged <= goal)));
         let (name, p95, goal) = (way.name, at(samples, 95), goal.unwrap_or_default());
         print!("{name:34} {least:8.0} {median:8.0} {p95:8.0}   ");
         println!("{plain:.2} {plain_least:.2}, {full:.2} {full_least:.2}{goal}");

@@ -35,6 +35,7 @@ pub fn selftest(args: &SelftestArgs) -> Result<u8, HarnessError> {
         real: args.real,
         drawn: args.simulated,
         seed: args.seed.unwrap_or_else(crate::clock::now_ns),
+        rest: Duration::from_millis(args.rest),
     };
     let image = Image::ours()?;
     let subject = Subject::ours(&image, &Invocation::of(&workloads::catalogue::all()[0]));
@@ -53,13 +54,19 @@ pub fn selftest(args: &SelftestArgs) -> Result<u8, HarnessError> {
         other => other?,
     };
     let table = findings.table(&effort);
-    let verdict = if findings.pass() {
-        "Selftest: passed. On this host the gate keeps its promises at so many launches."
+    let mut verdict = if findings.pass() {
+        "Selftest: passed. On this host the gate keeps its promises at so many launches in turn.".to_owned()
     } else {
         "Selftest: NOT passed. On this host the gate needs more launches or more quiet; see `bench-harness doctor`."
+            .to_owned()
     };
+    if !findings.apart_is_as_good() {
+        verdict.push_str(
+            " Recordings made one after the other give more false alarms than that: measure in turn here (`compare --against`).",
+        );
+    }
     let width = super::width();
-    let (title, words) = (terminal::wrap(&table.title, width), terminal::wrap(verdict, width));
+    let (title, words) = (terminal::wrap(&table.title, width), terminal::wrap(&verdict, width));
     print(&format!("{title}\n{}\n\n{words}\n", terminal::lay_out(&table, width)))?;
     if let Some(path) = &args.markdown {
         let text = format!("**{}**\n\n{}\n{verdict}\n", table.title, markdown::lay_out(&table));

@@ -50,6 +50,7 @@ fn launch(
     let Start { subject, stations } = &mut cell.what;
     let station = &mut stations[target];
     let Some(prepared) = station.usable() else { return Ok(station.unusable(place, metric::READY, "ns")) };
+    std::thread::sleep(bench.effort.rest);
     let result = subject.launched(bench.observer, prepared);
     Ok(match station.note(result)? {
         Ok(seen) => {

@@ -39,6 +39,12 @@ pub fn differences(old: &RunInfo, new: &RunInfo) -> Vec<String> {
         if one.pinned != other.pinned {
             found.push("harness and instances did not have the same CPUs in both (--pin)".into());
         }
+        if one.rest_ms != other.rest_ms {
+            found.push(format!(
+                "before a start the host rested for {} ms and rests for {} ms (--rest)",
+                one.rest_ms, other.rest_ms
+            ));
+        }
         if one.cache != other.cache {
             found.push(format!("the page cache was {} and is {} (--cache)", one.cache, other.cache));
         }
@@ -75,14 +81,18 @@ mod tests {
     fn another_layout_of_the_run_is_a_difference() {
         use crate::pinning::Placement;
         use crate::record::Design;
-        let of = |cache: &str, pinned| RunInfo {
-            design: Some(Design { cache: cache.into(), pinned, ..Design::default() }),
+        let of = |cache: &str, pinned, rest_ms| RunInfo {
+            design: Some(Design { cache: cache.into(), pinned, rest_ms, ..Design::default() }),
             ..RunInfo::default()
         };
         let placed = Some(Placement { harness: vec![0], instances: vec![1] });
-        let found = differences(&of("warm", None), &of("cold", placed));
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert_eq!(differences(&RunInfo::default(), &of("cold", None)), [""; 0], "unknown is no difference");
+        let found = differences(&of("warm", None, 0), &of("cold", placed, 10));
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(
+            differences(&RunInfo::default(), &of("cold", None, 10)),
+            [""; 0],
+            "unknown is no difference"
+        );
     }
 
     #[test]

@@ -309,6 +309,7 @@ fn reproduce(info: &RunInfo) -> String {
         Some(how) => format!("{}; made cold by {how}", design.cache),
         None => design.cache.clone(),
     });
+    let rest = design.map_or_else(unknown, |design| format!("{} ms", design.rest_ms));
     let rows = [
         ("profile", info.profile.clone()),
         ("seed", info.seed.to_string()),
@@ -322,6 +323,7 @@ fn reproduce(info: &RunInfo) -> String {
         ("SHA-256 of the guest kernel", digest(&info.digests.kernel)),
         ("no more launches because", if ended.is_empty() { unknown() } else { ended.join("; ") }),
         ("CPUs of harness and instances", pinned),
+        ("rest before each start", rest),
         ("page cache of start-ups", cache),
         ("many at once", at_once),
         ("judged against", against),

@@ -1,6 +1,7 @@
 //! `compare`: the main job. Every target with the same bytes, in turn; what is left is a recording and its report.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::gate::Baseline;
 use super::{complain, print};
@@ -10,6 +11,7 @@ use crate::experiment::ladder::Subjects;
 use crate::experiment::{Bench, Experiment, Stop};
 use crate::host::{self, noise};
 use crate::pinning::Pinning;
+use crate::plan::Effort;
 use crate::progress::Progress;
 use crate::record::{Design, RunInfo};
 use crate::report;
@@ -135,7 +137,7 @@ fn measure(
     let mut bench = Bench {
         participants: &selection.participants,
         seed: info.seed,
-        effort: args.profile.effort(),
+        effort: Effort { rest: Duration::from_millis(args.rest), ..args.profile.effort() },
         mem_mib: args.mem,
         observer,
         sink: keeper,
@@ -246,6 +248,7 @@ fn describe(args: &CompareArgs, selection: &Selection) -> RunInfo {
             concurrency: args.concurrency,
             pinned: None,
             against: selection.before.as_ref().map(|(_, digest)| digest.clone()),
+            rest_ms: args.rest,
             cache: args.cache.name().into(),
             cold_by: selection
                 .cold_in
