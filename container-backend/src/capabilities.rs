@@ -120,7 +120,10 @@ impl Capabilities {
 /// Whether the running kernel has the capability of this number, all of whose numbers follow one another.
 fn is_known(capability: u32) -> bool {
     // SAFETY: numbers only.
-    unsafe { call(libc::SYS_prctl, [flags(libc::PR_CAPBSET_READ), capability as usize, 0, 0, 0, 0]) }.is_ok()
+    let read =
+        unsafe { call(libc::SYS_prctl, [flags(libc::PR_CAPBSET_READ), capability as usize, 0, 0, 0, 0]) };
+    // Where it cannot be asked, dropping it will fail, and be told.
+    read != Err(libc::EINVAL)
 }
 
 /// Capabilities by their numbers (include/uapi/linux/capability.h).

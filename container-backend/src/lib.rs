@@ -117,6 +117,9 @@ pub use probe::{Host, Permission, probe};
 pub use process::{Exit, Process, Resources, Status};
 pub use seccomp::{Profile, ProfileError};
 pub use sys::monotonic_ns;
+/// The names of this crate's own small programs, which are executed out of memory: the process that removes control groups, and an init.
+pub const OWN_PROGRAMS: [&str; 2] = ["cgroup-janitor", "init"];
+
 pub use thrift::give_back_memory_until;
 pub use timeline::{Phase, Timeline};
 pub use veth::Veth;

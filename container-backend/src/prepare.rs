@@ -293,8 +293,17 @@ impl Prepared {
         self.set_steps(config, mounts, self.groups.is_some())
     }
 
-    fn set_steps(&mut self, config: &Config, mounts: Mounts, has_group: bool) -> Result<(), PrepareError> {
+    fn set_steps(
+        &mut self,
+        config: &Config,
+        mut mounts: Mounts,
+        has_group: bool,
+    ) -> Result<(), PrepareError> {
         let apart = self.beside.root;
+        if apart {
+            // The thread has these. The child, which is not cloned into a mount namespace then, would make them in the caller's.
+            mounts.root.clear();
+        }
         let granted = Granted { has_group, ranges: self.ranges.is_some(), apart };
         self.ops = steps(config, self.isolation, mounts, self.root.as_ref(), granted)?;
         let beside = [(self.network_beside, libc::CLONE_NEWNET), (apart, libc::CLONE_NEWNS)];
@@ -358,9 +367,12 @@ impl Prepared {
 fn root_may_be_apart(config: &Config, isolation: Isolation) -> bool {
     // What setns(2) asks of who enters a mount namespace.
     let enters = 1 << SYS_ADMIN | 1 << SYS_CHROOT;
+    // A mount for each start is the child's to place.
+    let is_placed = matches!(&config.options.rootfs, Rootfs::Image(image) if image.needs_mount());
     isolation.has(Layer::Mount)
         && !config.limits.is_none()
         && config.options.binds.is_empty()
+        && !is_placed
         && of_caller().is_some_and(|own| own.effective & enters == enters)
 }
 

@@ -153,7 +153,8 @@ impl Process {
 
     /// Waits for the program's end, at most for `timeout`; `None` if it is still running then.
     ///
-    /// When this returns an [`Exit`], nothing of the instance is left. Asked again, it returns the same one.
+    /// When this returns an [`Exit`], nothing of the instance is left, but for what
+    /// [`Config::start_soon`](crate::Config::start_soon) says. Asked again, it returns the same one.
     ///
     /// # Errors
     ///

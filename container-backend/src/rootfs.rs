@@ -131,6 +131,8 @@ impl Root<'_> {
         let mut mounts = Mounts::default();
         if self.apart {
             mounts.early.push(new_proc(self.proc, slot));
+            // The umask is not the namespace's: that of who has built the root is not the child's.
+            mounts.late.push(Op::Umask(UMASK));
             mounts.late.extend(placed_proc(self.proc, slot));
         } else if !bind_proc {
             ops.push(Op::Mount {

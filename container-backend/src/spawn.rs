@@ -108,8 +108,10 @@ impl Prepared {
         let fate = shared.fate();
         if fate != Fate::Executed {
             let filtered = matches!(process::reap(&pidfd), Some(Status::Signaled(libc::SIGSYS)));
+            // Without a root, whoever makes the veth pair was not helped either.
+            let is_built = not_built.is_none();
             let error = if filtered { SpawnError::Filtered } else { self.failure(fate, not_built) };
-            return Err(helped.err().map_or(error, SpawnError::from));
+            return Err(helped.err().filter(|_| is_built).map_or(error, SpawnError::from));
         }
         if let Some(group) = &mut group {
             group.joined();

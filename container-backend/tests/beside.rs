@@ -54,6 +54,12 @@ fn mounts(ran: &Ran) -> Vec<String> {
 
 #[test]
 fn it_is_the_same_container_as_one_that_the_child_builds_alone() {
+    if !alone("it_is_the_same_container_as_one_that_the_child_builds_alone") {
+        return;
+    }
+    // Not the usual one, which a container gets.
+    // SAFETY: takes a number and cannot fail.
+    unsafe { libc::umask(0o077) };
     let (Some(plain), Some(dir)) = (container(&[]), folder()) else { return };
     let given = Config::new(Program::inside("/actor"))
         .isolation(Isolation::container())
@@ -79,7 +85,9 @@ fn it_is_the_same_container_as_one_that_the_child_builds_alone() {
                 match act {
                     ["show", "/proc/self/mountinfo"] => assert_eq!(mounts(&ran), mounts(&alone)),
                     ["show", "/proc/self/status"] => {
-                        for key in ["CapBnd:", "CapEff:", "NoNewPrivs:", "Seccomp:", "NStgid:", "Uid:"] {
+                        for key in
+                            ["Umask:", "CapBnd:", "CapEff:", "NoNewPrivs:", "Seccomp:", "NStgid:", "Uid:"]
+                        {
                             assert_eq!(ran.field(key), alone.field(key), "{key}");
                         }
                     }
@@ -110,6 +118,36 @@ fn a_step_that_fails_is_named_and_nothing_is_left() {
         }
     }
     drop(prepared);
+    nothing_is_left(&before);
+}
+
+#[test]
+fn where_there_can_be_no_limits_the_root_is_not_built_where_the_caller_is() {
+    if !alone("where_there_can_be_no_limits_the_root_is_not_built_where_the_caller_is") {
+        return;
+    }
+    let before = Traces::now();
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is there");
+    let seen = mounts();
+    let Some(dir) = folder() else { return };
+    let given = Config::new(Program::inside("/actor")).isolation(Isolation::container());
+    let given = given.rootfs(Rootfs::Folder(dir.path().to_owned())).arg("ready");
+    // No host has this CPU.
+    let limits = Limits::none().cpuset(1 << 127);
+    for config in [container(&["ready"]).expect("as above"), given] {
+        let prepared = config.limits(limits).start_soon(true).prepare().expect("it goes without limits");
+        assert!(prepared.limits_unavailable().is_some());
+        if is_root() {
+            assert!(
+                !prepared.steps().iter().any(|step| step == "pivot to the new root"),
+                "{:?}",
+                prepared.steps()
+            );
+        }
+        succeeded(&run_prepared(&prepared));
+        succeeded(&run_prepared(&prepared));
+    }
+    assert_eq!(mounts(), seen);
     nothing_is_left(&before);
 }
 

@@ -117,8 +117,8 @@ impl Tracer {
             }
         };
         self.set("tracing_on", "0")?;
-        let ours = [std::process::id(), child.id()];
-        let mut reached = parse(BufReader::new(fs::File::open(self.dir.join("trace"))?), &ours)?;
+        let trace = BufReader::new(fs::File::open(self.dir.join("trace"))?);
+        let mut reached = parse(trace, std::process::id(), child.id())?;
         reached.code = status?.code();
         for entry in fs::read_dir(self.dir.join("per_cpu"))? {
             let stats = fs::read_to_string(entry?.path().join("stats"))?;
@@ -151,21 +151,23 @@ fn guard(dir: &Path) -> io::Result<Child> {
         .spawn()
 }
 
-/// Reads lines such as `  workload-17  ( 17) [001] d.... 12.345678: do_exit <-__x64_sys_exit_group`; those of the process
-/// groups `but` are left out, and what an interrupt did on top of a process.
-fn parse(lines: impl BufRead, but: &[u32]) -> io::Result<Reached> {
+/// Reads lines such as `  workload-17  ( 17) [001] d.... 12.345678: do_exit <-__x64_sys_exit_group`; those of the harness's threads and
+/// of the starter's first one are left out, and what an interrupt did on top of a process. The starter's other threads have been made
+/// to set the instance up.
+fn parse(lines: impl BufRead, harness: u32, starter: u32) -> io::Result<Reached> {
     let mut reached = Reached::default();
     for line in lines.lines() {
         let line = line?;
         let Some((head, tail)) = line.split_once(": ") else { continue };
         let Some(function) = tail.split(" <-").next().filter(|_| tail.contains(" <-")) else { continue };
         let Some((before, after)) = head.split_once(" [") else { continue };
-        let group =
-            before.rsplit_once('(').and_then(|(_, group)| group.trim_end_matches(')').trim().parse().ok());
+        let Some((task, group)) = before.rsplit_once('(') else { continue };
+        let group = group.trim_end_matches(')').trim().parse().ok();
+        let task = task.trim_end().rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
         // The third letter of the flags says whether an interrupt is served (Documentation/trace/ftrace.rst).
         let flags = after.split_whitespace().nth(1).unwrap_or_default();
         let in_interrupt = flags.as_bytes().get(2).is_some_and(|letter| b"hHsZz".contains(letter));
-        if in_interrupt || group.is_none_or(|group| but.contains(&group)) {
+        if in_interrupt || group.is_none_or(|group: u32| group == harness) || task == Some(starter) {
             continue;
         }
         match reached.functions.get_mut(function) {
@@ -191,13 +193,21 @@ mod tests {
         workload-17      (     17) [001] ...1. 12.345679: vfs_write <-ksys_write
         workload-17      (     17) [001] d.h1. 12.345680: tick <-timer
    bench-harness-9       (      9) [000] ..... 12.345681: do_fork <-clone
+   bench-harness-10      (      9) [000] ..... 12.345681: do_sleep <-nanosleep
+   bench-harness-11      (     11) [000] ..... 12.345681: do_exec <-execve
+   bench-harness-12      (     11) [000] ..... 12.345681: do_mount <-mount
  a: b [x] <-weird-18     (     18) [000] ..... 12.345682: do_exit <-exit
        <idle>-0          (-------) [000] ..... 12.345683: idle <-cpu
 CPU:1 [LOST 5 EVENTS]
 ";
-        let reached = parse(text.as_bytes(), &[9]).expect("bytes in memory");
+        let reached = parse(text.as_bytes(), 9, 11).expect("bytes in memory");
         assert_eq!(reached.functions.get("vfs_write"), Some(&2));
-        assert_eq!(reached.functions.len(), 1, "{:?}", reached.functions);
+        assert_eq!(
+            reached.functions.get("do_mount"),
+            Some(&1),
+            "a thread of the starter is at work for the instance"
+        );
+        assert_eq!(reached.functions.len(), 2, "{:?}", reached.functions);
     }
 
     #[test]

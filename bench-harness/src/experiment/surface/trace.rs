@@ -4,7 +4,7 @@
 //! followed from its birth. Its own calls are counted apart: they are made by whoever starts, not by what is started.
 //! Such a run is many times slower than one that is not traced. Nothing of it is timed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -29,7 +29,7 @@ pub struct Traced {
     pub setup: Calls,
     /// The same from the program's first instruction on: a successful exec, or the first KVM_RUN.
     pub running: Calls,
-    /// Of the process that started it.
+    /// Of the first thread of the process that started it. Its other threads have been made to set the instance up.
     pub starter: Calls,
     /// Exit code of the starter, which is that of the program; `None` where a signal ended it.
     pub code: Option<i32>,
@@ -82,7 +82,6 @@ pub fn trace(mut command: Command) -> Result<Traced, TraceError> {
 
 fn follow(starter: Pid) -> Result<Traced, TraceError> {
     let mut seen = Traced::default();
-    let mut tasks = Tasks { starter, known: BTreeMap::new() };
     // It stops itself when its program is in place.
     match waitpid(starter, None).map_err(failed("wait for the start"))? {
         WaitStatus::Stopped(..) => {}
@@ -99,7 +98,7 @@ fn follow(starter: Pid) -> Result<Traced, TraceError> {
         | Options::PTRACE_O_TRACEEXEC
         | Options::PTRACE_O_EXITKILL;
     ptrace::setoptions(starter, options).map_err(failed("set the options of ptrace"))?;
-    tasks.known.insert(starter, true);
+    let mut known = BTreeSet::from([starter]);
     let mut runs = false;
     resume(starter, None)?;
     loop {
@@ -113,7 +112,7 @@ fn follow(starter: Pid) -> Result<Traced, TraceError> {
             WaitStatus::Exited(pid, code) if pid == starter => seen.code = Some(code),
             WaitStatus::PtraceSyscall(pid) => {
                 if let Some((name, request)) = entered(pid) {
-                    let is_starter = tasks.is_starter(pid);
+                    let is_starter = pid == starter;
                     runs |= !is_starter && (name, request) == ("ioctl", KVM_RUN);
                     let calls = match (is_starter, runs) {
                         (true, _) => &mut seen.starter,
@@ -125,14 +124,10 @@ fn follow(starter: Pid) -> Result<Traced, TraceError> {
                 resume(pid, None)?;
             }
             // The first stop of a new one is ours; later ones are somebody's signals.
-            WaitStatus::Stopped(pid, Signal::SIGSTOP) if !tasks.known.contains_key(&pid) => {
-                // Known from now on.
-                tasks.is_starter(pid);
-                resume(pid, None)?;
-            }
+            WaitStatus::Stopped(pid, Signal::SIGSTOP) if known.insert(pid) => resume(pid, None)?,
             WaitStatus::Stopped(pid, signal) => resume(pid, Some(signal))?,
             WaitStatus::PtraceEvent(pid, _, event) => {
-                runs |= event == libc::PTRACE_EVENT_EXEC && !tasks.is_starter(pid);
+                runs |= event == libc::PTRACE_EVENT_EXEC && pid != starter && !is_helper(pid);
                 resume(pid, None)?;
             }
             _ => {}
@@ -140,24 +135,11 @@ fn follow(starter: Pid) -> Result<Traced, TraceError> {
     }
 }
 
-/// Which tasks there are, and whose.
-struct Tasks {
-    starter: Pid,
-    /// Whether it is a thread of the starter.
-    known: BTreeMap<Pid, bool>,
-}
-
-impl Tasks {
-    fn is_starter(&mut self, pid: Pid) -> bool {
-        let starter = self.starter;
-        *self.known.entry(pid).or_insert_with(|| thread_group(pid) == Some(starter))
-    }
-}
-
-fn thread_group(pid: Pid) -> Option<Pid> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let number = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
-    number.trim().parse().ok().map(Pid::from_raw)
+/// Whether it is executing a program of container-backend's own, which is there before the instance's.
+fn is_helper(pid: Pid) -> bool {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = program.to_str().and_then(|name| name.strip_prefix("/memfd:")).unwrap_or_default();
+    container_backend::OWN_PROGRAMS.contains(&name.trim_end_matches(" (deleted)"))
 }
 
 /// `_IO(0xae, 0x80)` of include/uapi/linux/kvm.h.
