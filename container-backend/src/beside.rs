@@ -132,6 +132,8 @@ pub(crate) struct Maker {
     state: Box<State>,
     pidfd: OwnedFd,
     stack: Option<Stack>,
+    /// The process that has made the thread: one that it forks has a copy of this, and no such thread.
+    owner: u32,
 }
 
 impl Maker {
@@ -179,7 +181,7 @@ impl Maker {
         }
         // SAFETY: CLONE_PIDFD has stored a fresh descriptor, since the clone succeeded.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        Some(Self { state, pidfd, stack: Some(stack) })
+        Some(Self { state, pidfd, stack: Some(stack), owner: std::process::id() })
     }
 
     /// Gives the steps to the root, the thread having begun with the namespace for it.
@@ -240,6 +242,9 @@ impl Maker {
     }
 
     fn end(&self) {
+        if self.owner != std::process::id() {
+            return;
+        }
         // It may still wait for what has not been given.
         self.state.give();
         // The thread may not have come to its namespace yet: it may overwrite the word, so it is said until it has ended.

@@ -168,6 +168,26 @@ fn what_cannot_be_prepared_leaves_no_thread_at_work() {
 }
 
 #[test]
+fn a_process_that_the_caller_forks_does_not_wait_for_the_thread() {
+    if !alone("a_process_that_the_caller_forks_does_not_wait_for_the_thread") {
+        return;
+    }
+    let Some(prepared) = container(&["ready"]).and_then(soon) else { return };
+    // SAFETY: no other thread of this process holds a lock: it runs this test alone, and the thread beside knows none.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(prepared);
+        // SAFETY: takes a number and does not return.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of this process, and a number to be written to.
+    let has_ended = || unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child;
+    assert!(eventually(has_ended), "it hangs");
+    assert_eq!(status, 0);
+}
+
+#[test]
 fn the_thread_goes_with_the_instance_or_when_that_stays_for_long() {
     if !alone("the_thread_goes_with_the_instance_or_when_that_stays_for_long") {
         return;
