@@ -92,9 +92,7 @@ impl State {
             }
         }
     }
-}
 
-impl State {
     fn give(&self) {
         self.given.store(1, Release);
         wake(&self.given);
