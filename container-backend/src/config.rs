@@ -332,8 +332,8 @@ impl Config {
     /// With limits, which take their time, and without binds, the root is built beside them, by a thread that stays until the instance
     /// has ended ([`Process::settle`](crate::Process::settle) ends it before), to take the mount namespace down: that may be gone a
     /// moment later than [`Process::wait`](crate::Process::wait) returns. The C library does not know that thread, so a change of the
-    /// caller's user or capabilities is not its own, and the caller cannot make a user namespace meanwhile. What the kernel keeps for the root's mounts is then charged to
-    /// the caller's control group, not to the instance's.
+    /// caller's user or capabilities is not its own, and the caller cannot make a user namespace meanwhile. What the kernel keeps for
+    /// the root's mounts is then charged to the caller's control group, not to the instance's.
     #[must_use]
     pub fn start_soon(mut self, soon: bool) -> Self {
         self.start_soon = soon;

@@ -103,7 +103,7 @@ fn code() -> &'static [u8] {
 
 /// The image, above stderr.
 pub(crate) fn sealed() -> io::Result<OwnedFd> {
-    page::sealed(c"init", code())
+    page::sealed(page::INIT, code())
 }
 
 #[cfg(test)]

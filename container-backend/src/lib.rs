@@ -112,14 +112,12 @@ pub use image::{Bounds, Image, ImageError};
 pub use isolation::{Isolation, Layer};
 pub use netlink::Address;
 pub use options::{Bind, Network, Proc, Rlimit, Rootfs, User};
+pub use page::OWN_PROGRAMS;
 pub use prepare::{DEFAULT_PATH, Prepared};
 pub use probe::{Host, Permission, probe};
 pub use process::{Exit, Process, Resources, Status};
 pub use seccomp::{Profile, ProfileError};
 pub use sys::monotonic_ns;
-/// The names of this crate's own small programs, which are executed out of memory: the process that removes control groups, and an init.
-pub const OWN_PROGRAMS: [&str; 2] = ["cgroup-janitor", "init"];
-
 pub use thrift::give_back_memory_until;
 pub use timeline::{Phase, Timeline};
 pub use veth::Veth;

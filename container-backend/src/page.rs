@@ -10,6 +10,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::prepare::duplicate_above_stdio;
 
+/// The names of the two programs: the process that removes control groups, and an init.
+pub(crate) const JANITOR: &CStr = c"cgroup-janitor";
+pub(crate) const INIT: &CStr = c"init";
+
+/// The names of this crate's own small programs, which are executed out of memory (`/memfd:NAME`).
+pub const OWN_PROGRAMS: [&CStr; 2] = [JANITOR, INIT];
+
 /// Where the image is loaded.
 const ADDRESS: u64 = 0x1_0000;
 /// Sizes of ELF64's header and of its program header.

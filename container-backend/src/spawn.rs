@@ -96,11 +96,13 @@ impl Prepared {
         };
         let (cloned, helped) = duties.beside(&requests, || self.clone_child(&start, clone_into))?;
         let not_built = maker.as_ref().and_then(|maker| maker.failed().map(Op::to_string));
-        let stays = maker.as_ref().is_some_and(|maker| maker.stays() && not_built.is_none());
-        let (staying, maker) = if stays { (maker, None) } else { (None, maker) };
-        if let Some(maker) = maker {
-            maker.finish(&self.stacks);
-        }
+        let staying = match maker {
+            Some(maker) if !maker.stays() => {
+                maker.finish(&self.stacks);
+                None
+            }
+            maker => maker,
+        };
         let (pid, pidfd, executed_ns) = cloned?;
         if let Some((_, stack)) = init {
             self.stacks.give_back(stack);

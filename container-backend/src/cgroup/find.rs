@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use crate::cgroup::read_whole;
 
 /// Which version of control groups a hierarchy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,10 +127,7 @@ impl Hierarchies {
 /// is mounting.
 fn read(path: &str) -> std::io::Result<String> {
     const ROOM: usize = 16 << 10;
-    let mut text = String::with_capacity(ROOM);
-    // Through an adapter: a file's own function asks for its length first, which is none here.
-    fs::File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
-    Ok(text)
+    read_whole(fs::File::open(path)?, ROOM)
 }
 
 /// The caller's path in the hierarchy with this controller list (empty: v2), from lines like `4:memory:/path`.

@@ -12,6 +12,7 @@ use crate::cgroup::find::Version::{self, V1, V2};
 use crate::cgroup::io as device_io;
 use crate::cgroup::janitor::Janitor;
 use crate::cgroup::plan::Base;
+use crate::cgroup::read_whole;
 use crate::error::CgroupError;
 
 /// What an instance has used, as its control group tells. A figure that the host does not keep is `None`.
@@ -266,10 +267,7 @@ fn open_at(dir: RawFd, file: &CStr, flags: libc::c_int) -> io::Result<File> {
 }
 
 fn read_at(dir: RawFd, file: &CStr) -> Option<String> {
-    let mut text = String::with_capacity(PAGE);
-    // Through an adapter: a file's own function asks for its length first, which is none here.
-    open_at(dir, file, libc::O_RDONLY).ok()?.take(u64::MAX).read_to_string(&mut text).ok()?;
-    Some(text)
+    read_whole(open_at(dir, file, libc::O_RDONLY).ok()?, PAGE).ok()
 }
 
 fn remove_at(base: &Base, name: &CStr) -> io::Result<()> {

@@ -80,7 +80,7 @@ impl Janitor {
         let event =
             unsafe { sys::owned(call(libc::SYS_eventfd2, [0, flags(libc::EFD_CLOEXEC), 0, 0, 0, 0])) }?;
         let (event, caller) = (duplicate_above_stdio(event.as_raw_fd())?, open_caller()?);
-        let mut argv = vec![c"cgroup-janitor".to_owned(), name(prefix.clone())];
+        let mut argv = vec![crate::page::JANITOR.to_owned(), name(prefix.clone())];
         argv.extend(bases.iter().cloned());
         let image = sweeper::sealed()?;
         let duty = Box::new(Duty {

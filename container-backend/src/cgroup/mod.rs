@@ -8,6 +8,9 @@
 //! sweeper  its program
 //! ```
 
+use std::fs::File;
+use std::io::Read as _;
+
 mod find;
 mod group;
 pub(crate) mod io;
@@ -20,3 +23,11 @@ pub use group::Usage;
 pub(crate) use group::{Figures, Group};
 pub use io::IoLimit;
 pub(crate) use plan::GroupPlan;
+
+/// Reads a file that the kernel writes as it is read, with `room` for all of it at once, as far as that goes.
+fn read_whole(file: File, room: usize) -> std::io::Result<String> {
+    let mut text = String::with_capacity(room);
+    // Through an adapter: a file's own function asks for its length first, which is none here.
+    file.take(u64::MAX).read_to_string(&mut text)?;
+    Ok(text)
+}

@@ -182,7 +182,7 @@ pub(crate) fn sealed() -> io::Result<OwnedFd> {
     // SAFETY: the two symbols enclose bytes of one read-only section.
     let code =
         unsafe { page::code(&raw const container_backend_sweeper, &raw const container_backend_sweeper_end) };
-    page::sealed(c"cgroup-janitor", code)
+    page::sealed(page::JANITOR, code)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::aide::Requests;
 use crate::beside::Maker;
 use crate::futex::wait;
 use crate::init::PROGRAM_PID;
+use crate::page;
 use crate::plan::{Op, TREE_SLOTS};
 use crate::sys::{self, call, flags};
 use shared::{AT_INIT, AT_PROGRAM};
@@ -242,7 +243,7 @@ unsafe fn execute_beside(start: &Start<'_>, arg: *const c_void, init: Init) -> i
         Err(errno) => return errno,
     }
     let none: [*const c_char; 1] = [ptr::null()];
-    let name: [*const c_char; 2] = [c"init".as_ptr(), ptr::null()];
+    let name: [*const c_char; 2] = [page::INIT.as_ptr(), ptr::null()];
     // SAFETY: C strings and null-terminated arrays of them; the table of descriptors is this process's own, and it needs none
     // but the image, which is above stderr.
     unsafe {

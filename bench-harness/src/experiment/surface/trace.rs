@@ -139,7 +139,8 @@ fn follow(starter: Pid) -> Result<Traced, TraceError> {
 fn is_helper(pid: Pid) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let name = program.to_str().and_then(|name| name.strip_prefix("/memfd:")).unwrap_or_default();
-    container_backend::OWN_PROGRAMS.contains(&name.trim_end_matches(" (deleted)"))
+    let name = name.trim_end_matches(" (deleted)").as_bytes();
+    container_backend::OWN_PROGRAMS.iter().any(|own| own.to_bytes() == name)
 }
 
 /// `_IO(0xae, 0x80)` of include/uapi/linux/kvm.h.
